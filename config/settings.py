@@ -1,0 +1,133 @@
+"""The settings of every Watchkeeper process.
+
+Precedence: command line, ``WATCHKEEPER_*`` variables (``__`` between levels), the TOML file, defaults.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message is one line that says what to do."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(_Section):
+    """The bus. TLS and SASL options are handed to the Kafka client as they are."""
+
+    bootstrap: str = "127.0.0.1:9092"
+    partitions: int = Field(default=4, ge=1, le=1024)
+    replication: int = Field(default=1, ge=1)
+    group_prefix: str = "watchkeeper"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    session_timeout_ms: int = Field(default=6_000, ge=1_000)
+    rebalance_timeout_ms: int = Field(default=3_000, ge=1_000)
+
+
+class StreamSettings(_Section):
+    """The stream worker: checkpoints, state and event time."""
+
+    store: Literal["memory", "rocksdb"] = "memory"
+    checkpoint_ms: int = Field(default=2_000, ge=50)
+    checkpoint_events: int = Field(default=20_000, ge=1)
+    window_ms: int = Field(default=10_000, ge=1_000)
+    lateness_ms: int = Field(default=5_000, ge=0)
+    stall_ms: int = Field(default=60_000, ge=1_000)
+
+
+class DatabaseSettings(_Section):
+    """The incident store. Default: SQLite in the data directory."""
+
+    url: SecretStr | None = None
+
+
+class HttpSettings(_Section):
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    token: SecretStr | None = Field(
+        default=None,
+        description="What state-changing requests must carry; default: made in the data directory.",
+    )
+
+
+class SlackSettings(_Section):
+    bot_token: SecretStr | None = None
+    app_token: SecretStr | None = None
+    signing_secret: SecretStr | None = None
+    channel: str = "#incidents"
+    base_url: str = "https://slack.com/api/"
+
+
+class Settings(BaseSettings):
+    """Everything a process is told from outside."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="WATCHKEEPER_", env_nested_delimiter="__", extra="ignore", frozen=True
+    )
+
+    data_dir: Path = Path(".watchkeeper")
+    policy: Path | None = None
+    kafka: KafkaSettings = KafkaSettings()
+    stream: StreamSettings = StreamSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    http: HttpSettings = HttpSettings()
+    slack: SlackSettings = SlackSettings()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def database_url(self) -> str:
+        """The SQLAlchemy URL; may hold a password, so it is never logged."""
+        if self.database.url is not None:
+            return self.database.url.get_secret_value()
+        return f"sqlite:///{self.data_dir / 'watchkeeper.db'}"
+
+
+def load(config: Path | None = None, **overrides: object) -> Settings:
+    """Reads the settings; ``overrides`` (from the command line) win.
+
+    Raises:
+        SettingsError: the file is missing or a value is wrong, with the key and what is expected.
+    """
+    if config is not None and not config.is_file():
+        raise SettingsError(f"no settings file at {config}: give --config a TOML file that exists")
+
+    class _FromFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            toml = (TomlConfigSettingsSource(settings_cls, config),) if config else ()
+            return (init_settings, env_settings, *toml)
+
+    try:
+        return _FromFile(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"setting {key}: {first['msg'].lower()}; correct it and start again") from None
+    except ValueError as error:  # a TOML file that does not parse
+        raise SettingsError(f"{config} is not valid TOML: {error}") from None
