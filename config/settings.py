@@ -41,6 +41,9 @@ class KafkaSettings(_Section):
     sasl_password: SecretStr | None = None
     session_timeout_ms: int = Field(default=6_000, ge=1_000)
     rebalance_timeout_ms: int = Field(default=3_000, ge=1_000)
+    idempotent_producer: bool = Field(
+        default=True, description="Off for a broker without producer ids (the embedded one)."
+    )
 
 
 class StreamSettings(_Section):

@@ -1,0 +1,7 @@
+"""What a user can cause and mend: one line on standard error, exit 1, no traceback."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user can put right; the message says how."""
