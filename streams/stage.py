@@ -1,12 +1,13 @@
 """What a stage is: pure code between source topics and outputs, which `streams.worker` runs on Kafka.
 
-A stage does no I/O. It is given batches of raw records and the broker's clock; it returns outputs and, when asked,
-the state that changed. The worker delivers, checkpoints, commits and restores (`streams.checkpoint` has the order).
+A stage does no I/O. It is given batches of raw records and the broker's clock; it returns outputs and, when
+asked, the state that changed. The worker delivers, checkpoints, commits and restores, in the order that
+`streams.checkpoint` states.
 
 A processor must hold to two rules, because a crash can fall between any two steps of a checkpoint:
 
-1. Every state value it gives away says which offset per source it has applied last to that key, and `process` skips
-   a record for a key that has seen it: after a crash a key may be ahead of the marker, and the source is replayed.
+1. Every state value it gives away says which offset per source it has applied last to that key, and `process`
+   skips a record for a key that has seen it: after a crash a key may be ahead of the marker.
 2. What it emits is a function of the records: a replay emits the same outputs again, with the same ids.
 """
 
@@ -50,7 +51,7 @@ class PlainRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RecordBatch:
-    """Consecutive records of one partition, in offset order, never empty. Offsets may have gaps (compaction)."""
+    """Records of one partition in offset order, never empty. Offsets may have gaps: compaction, retention."""
 
     topic: str
     partition: int
@@ -79,7 +80,7 @@ class Output(NamedTuple):
 
 
 class Marker(NamedTuple):
-    """How far a partition had come: the last offset applied per source topic, and the event-time watermark."""
+    """How far a partition has come: last offset applied per source topic, and the event-time watermark."""
 
     offsets: dict[str, int]
     watermark_ms: int
@@ -94,7 +95,7 @@ class Marker(NamedTuple):
 
 
 class Processor(Protocol):
-    """One per stage and source partition. All methods are synchronous and are never called at the same time."""
+    """One per stage and source partition. All methods are synchronous; one is called at a time."""
 
     def restore(self, key: bytes, value: bytes | None) -> None:
         """Take a state value back from the changelog, before any batch. None deletes the key."""
@@ -106,13 +107,13 @@ class Processor(Protocol):
         """Apply the batch and return what it caused. Drained at once, before anything else is called."""
 
     def tick(self, broker_now_ms: int) -> Iterable[Output]:
-        """About once a second, while the partition has no record left to read: timers may follow the clock."""
+        """About once a second while the partition has no record left to read: timers may follow the clock."""
 
     def dirty(self) -> Iterable[tuple[bytes, bytes | None]]:
         """The state that changed since the last call, as it is now; None deletes. Without the marker."""
 
     def value(self, key: bytes) -> bytes | None:
-        """The state of one key as it is now; None if there is none. To repair a key that a zombie overwrote."""
+        """The state of one key as it is now, or None. Repairs the changelog where a zombie wrote."""
 
     def marker(self) -> bytes:
         """How far this partition has come, in bytes (`Marker` will do). Written last at a checkpoint."""
@@ -125,11 +126,12 @@ def no_broadcast(record: Record) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A stage as the worker runs it. All source topics have the same number of partitions: a processor is made per
-    partition number and gets that partition of each of them. `outputs` are the topics it may write to.
+    """A stage as the worker runs it. All its source topics have the same number of partitions: a processor is
+    made per partition number and gets that partition of each of them. `outputs` are the topics it writes to.
 
-    Broadcast topics are compacted topics that every worker reads in full, through `on_broadcast`, before its first
-    batch and from then on. What they carry is knowledge, not state: it is not in the changelog.
+    Broadcast topics are compacted topics that every worker reads in full, through `on_broadcast`: what is
+    there before the first batch, what is added later as it comes. They carry knowledge, not state: it is not
+    in the changelog.
     """
 
     name: str
