@@ -5,6 +5,7 @@ It is one process beside the engine, and what it holds is gone when it stops. Pr
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
 import subprocess
@@ -73,6 +74,16 @@ class EmbeddedBroker:
                     "with make kafka"
                 )
             time.sleep(0.05)
+
+    async def wait(self) -> None:
+        """Returns never while the broker lives.
+
+        Raises:
+            UserError: it ended.
+        """
+        while self.process is not None and self.process.poll() is None:
+            await asyncio.sleep(0.5)
+        raise UserError(f"the embedded broker ended: see {self._data_dir / 'broker.log'} and start again")
 
     def stop(self) -> None:
         """Ends the broker; safe to call twice."""

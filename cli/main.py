@@ -1,0 +1,38 @@
+"""`watchkeeper`: the command line. Every command imports what it needs when it runs, so `--help` is quick."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from cli import engine, incidents, replay, setup
+from cli.errors import UserError
+from config.settings import SettingsError
+
+app = typer.Typer(
+    name="watchkeeper",
+    help="Finds AI agents that fail in silence, pages on-call and stops them.",
+    epilog="Start with: watchkeeper up    See it work: watchkeeper demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+engine.register(app)
+incidents.register(app)
+replay.register(app)
+setup.register(app)
+
+
+def run() -> None:
+    """The entry point: what a user can cause ends in one line on standard error and exit 1."""
+    try:
+        app()
+    except (UserError, SettingsError) as error:
+        sys.stderr.write(f"watchkeeper: {error}\n")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

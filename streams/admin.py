@@ -1,0 +1,113 @@
+"""Creates the contract's topics and checks those that are there."""
+
+from __future__ import annotations
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
+
+from config.kafka import client_options
+from config.settings import KafkaSettings
+from schemas.topics import TOPICS
+
+_TOPIC_EXISTS = 36
+_RETENTION_MS = 7 * 24 * 3600 * 1000
+
+
+class TopicError(Exception):
+    """A topic is missing or has the wrong partition count; the message says what to do."""
+
+
+class BrokerError(Exception):
+    """The broker cannot be reached or refuses; the message says what to do."""
+
+
+async def create_topics(kafka: KafkaSettings) -> list[str]:
+    """Creates what is missing of the contract's topics and checks the rest.
+
+    Returns:
+        The names of those it created.
+
+    Raises:
+        BrokerError: no broker, or it refuses.
+        TopicError: a topic exists with another number of partitions.
+    """
+    admin = await connect(kafka)
+    try:
+        present = await _partition_counts(admin)
+        missing = [topic for topic in TOPICS if topic.name not in present]
+        requests = [
+            NewTopic(topic.name, kafka.partitions, kafka.replication, topic_configs=_configs(topic.cleanup))
+            for topic in missing
+        ]
+        answer = await admin.create_topics(requests) if requests else None
+        for name, code, *rest in answer.topic_errors if answer is not None else ():
+            if code not in (0, _TOPIC_EXISTS):
+                raise BrokerError(
+                    f"the broker refused to create {name}: {rest[0] or for_code(code).__name__}"
+                )
+        _check({name: count for name, count in present.items() if name in _names()}, kafka.partitions)
+        return [topic.name for topic in missing]
+    except KafkaError as error:
+        raise BrokerError(f"the broker at {kafka.bootstrap} did not answer: {error}") from None
+    finally:
+        await admin.close()
+
+
+async def check_topics(kafka: KafkaSettings) -> dict[str, int]:
+    """Partition counts by topic.
+
+    Raises:
+        BrokerError: no broker.
+        TopicError: a topic is missing or its partition count is not the configured one.
+    """
+    admin = await connect(kafka)
+    try:
+        present = await _partition_counts(admin)
+    finally:
+        await admin.close()
+    missing = [name for name in _names() if name not in present]
+    if missing:
+        raise TopicError(f"topics missing: {', '.join(missing)}; run: watchkeeper topics create")
+    mine = {name: present[name] for name in _names()}
+    _check(mine, kafka.partitions)
+    return mine
+
+
+async def connect(kafka: KafkaSettings) -> AIOKafkaAdminClient:
+    """A started admin client; the caller closes it.
+
+    Raises:
+        BrokerError: no broker.
+    """
+    admin = AIOKafkaAdminClient(**client_options(kafka))
+    try:
+        await admin.start()
+    except (KafkaConnectionError, OSError):
+        await admin.close()
+        raise BrokerError(
+            f"no Kafka broker at {kafka.bootstrap}: start one with make kafka or docker compose up, "
+            "or set WATCHKEEPER_KAFKA__BOOTSTRAP"
+        ) from None
+    return admin
+
+
+def _names() -> tuple[str, ...]:
+    return tuple(topic.name for topic in TOPICS)
+
+
+def _configs(cleanup: str) -> dict[str, str]:
+    configs = {"cleanup.policy": cleanup, "max.message.bytes": str(2 * 1024 * 1024)}
+    return configs if cleanup == "compact" else {**configs, "retention.ms": str(_RETENTION_MS)}
+
+
+async def _partition_counts(admin: AIOKafkaAdminClient) -> dict[str, int]:
+    return {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
+
+
+def _check(counts: dict[str, int], wanted: int) -> None:
+    for name, count in counts.items():
+        if count != wanted:
+            raise TopicError(
+                f"topic {name} has {count} partitions and {wanted} are configured: set "
+                f"WATCHKEEPER_KAFKA__PARTITIONS={count} if all topics have {count}, or create the topic anew"
+            )
