@@ -1,4 +1,4 @@
-# Every target does its own set-up: a fresh clone needs Python 3.11+, make and the package registries.
+# Every target does its own set-up: a fresh clone needs Python 3.11 to 3.13, make and the package registries.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -8,11 +8,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(VENV)/bin/uv
 STAMP := $(VENV)/.installed
+KAFKA_PORT ?= 9092
 export UV_LINK_MODE ?= copy
 
 .PHONY: help
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 $(UV): locks/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
@@ -22,19 +23,54 @@ $(UV): locks/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/uv.txt
 	@touch $(UV)
 
-$(STAMP): $(UV) locks/requirements.txt pyproject.toml client/pyproject.toml
-	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes locks/requirements.txt
+$(STAMP): $(UV) locks/dev.txt pyproject.toml client/pyproject.toml
+	@echo 'Installing what is locked into $(VENV) …' >&2
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r locks/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable client --editable .
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || true
 	@touch $(STAMP)
 
 .PHONY: install
 install: $(STAMP) ## leave .venv/bin/watchkeeper
 
+.PHONY: demo
+demo: $(STAMP) ## the main job, live in this terminal: 90 s
+	@$(BIN)/watchkeeper demo
+
+.PHONY: up
+up: $(STAMP) ## the whole engine on embedded defaults
+	@$(BIN)/watchkeeper up
+
+.PHONY: test
+test: $(STAMP) ## unit tests, and the engine on the embedded broker
+	@$(BIN)/pytest -m 'not kafka and not postgres'
+
+.PHONY: check
+check: $(STAMP) ## ruff, mypy --strict, import-linter
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m schemas.export --check
+
+.PHONY: kafka
+kafka: $(STAMP) ## Apache Kafka's own jars, one broker on loopback (KAFKA_PORT, default 9092)
+	@$(BIN)/python -m tests.integration.parts.kafka --port $(KAFKA_PORT)
+
+.PHONY: test-kafka
+test-kafka: $(STAMP) ## integration and reliability, on Apache Kafka and PostgreSQL
+	@$(BIN)/pytest -m 'kafka or postgres' tests
+
+.PHONY: bench
+bench: $(STAMP) ## events per second beside stock Faust, Quix Streams and bare aiokafka
+	@$(BIN)/python -m bench.throughput
+
+.PHONY: schemas
+schemas: $(STAMP) ## write the JSON Schema files and the AsyncAPI document anew
+	@$(BIN)/python -m schemas.export
+
 .PHONY: lock
 lock: $(UV) ## resolve the dependencies anew, with hashes
-	@echo 'uv' | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o locks/uv.txt -
-	@sed '/watchkeeper-client/d' pyproject.toml > locks/.pyproject.toml && mkdir -p locks/.src && mv locks/.pyproject.toml locks/.src/pyproject.toml
-	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
-	  --group locks/.src/pyproject.toml:dev locks/.src/pyproject.toml client/pyproject.toml -o locks/requirements.txt
-	@rm -r locks/.src
+	@$(UV) pip compile $(LOCK_FLAGS) --no-emit-package watchkeeper-client --group build pyproject.toml client/pyproject.toml -o locks/runtime.txt
+	@$(UV) pip compile $(LOCK_FLAGS) --no-emit-package watchkeeper-client --group dev pyproject.toml client/pyproject.toml -o locks/dev.txt
+	@echo uv | $(UV) pip compile $(LOCK_FLAGS) -o locks/uv.txt -
+LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade
