@@ -123,7 +123,7 @@ def result_shape(value: object) -> str:
 
 
 def result_items(value: object) -> int | None:
-    """How many items the result holds: the length of the array, or of the one under a usual name (rows, …)."""
+    """How many items the result holds: the length of its array, its own or under a usual name (rows, …)."""
     return _items(_parsed(value))
 
 
