@@ -1,0 +1,403 @@
+"""agent.events → agent events or dead letters: one record's bytes, read strictly and without I/O.
+
+Exactly one event or one dead letter comes of every event in a record, in order; a record that cannot be read
+at all is one dead letter. The common case is a straight line (orjson, a look for duplicate keys and depth,
+pydantic); whatever looks odd there is read again by `_reread`, which is slow, exact, and can tell a bad event
+from its neighbours.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import orjson
+from pydantic import ValidationError
+
+from schemas.base import (
+    MAX_EVENTS_PER_MESSAGE,
+    MAX_FUTURE_MS,
+    MAX_MESSAGE_BYTES,
+    MAX_NESTING,
+    MAX_PAST_MS,
+    from_epoch_ms,
+)
+from schemas.dead_letter import DeadLetter, DeadReason
+from schemas.event import AGENT_EVENT, EVENT_SCHEMA, EVENT_TYPES, AgentEvent
+
+Decoded = AgentEvent | DeadLetter
+
+RAW_COPIES_BYTES = 1024 * 1024
+"""How much `raw_base64` one record may cause: a thousand bad events do not keep it a thousand times."""
+
+_KNOWN_TYPES = frozenset(str(model.model_fields["type"].default) for model in EVENT_TYPES)
+_validate: Callable[..., AgentEvent] = AGENT_EVENT.validator.validate_python
+_SHOWN_ERRORS = 3
+_SHOWN_NAME_CHARS = 64
+_SIGNIFICANT_DIGITS = 19
+_DATE_ENDS = ("T", "t", " ")
+_RFC3339 = "an RFC 3339 time with an offset, like 2026-01-31T12:00:00Z"
+
+
+class Flaw(NamedTuple):
+    """Why something was not taken in: a reason for machines, a sentence for people."""
+
+    reason: DeadReason
+    detail: str
+
+
+class _UnreadableError(Exception):
+    """Carries a flaw out of a parse."""
+
+    def __init__(self, reason: DeadReason, detail: str) -> None:
+        super().__init__(detail)
+        self.flaw = Flaw(reason, detail)
+
+
+def decode(
+    value: bytes | None, topic: str, partition: int, offset: int, broker_time_ms: float | None
+) -> list[Decoded]:
+    """The events and dead letters of one record of `agent.events`, in their order. Never raises.
+
+    Args:
+        value: one event or an array of up to 1,000, JSON; None is a tombstone.
+        topic, partition, offset: where the record stands, for the dead letter.
+        broker_time_ms: the broker's time of the record, against which the events' times are held; None in a
+            backtest, which has no broker: no event is then refused for its time.
+    """
+    found = read_events(value)
+    flawless = True
+    for place, item in enumerate(found):
+        if item.__class__ is Flaw:
+            flawless = False
+        elif broker_time_ms is not None:
+            ahead_ms = item.time.timestamp() * 1000 - broker_time_ms  # type: ignore[union-attr]
+            if not -MAX_PAST_MS <= ahead_ms <= MAX_FUTURE_MS:
+                flawless = False
+                found[place] = _numbered(_clock_flaw(ahead_ms), place + 1, len(found))
+    if flawless:
+        return found  # type: ignore[return-value]
+    return list(_with_dead_letters(found, value, topic, partition, offset, broker_time_ms))
+
+
+def read_events(value: bytes | None) -> list[AgentEvent | Flaw]:
+    """The events of one message, without the check of their time; a `Flaw` stands where one was not taken in.
+
+    Never raises, never returns an empty list.
+    """
+    try:
+        message = _parse(value or b"")
+        if message.__class__ is not list:
+            return [_validated(message)]
+        if not message:
+            raise _UnreadableError("invalid", "the array is empty: expected at least one event")
+        if len(message) > MAX_EVENTS_PER_MESSAGE:
+            detail = (
+                f"the array has {len(message)} events: at most {MAX_EVENTS_PER_MESSAGE} are taken, split it"
+            )
+            raise _UnreadableError("too_many_events", detail)
+    except _UnreadableError as error:
+        return [error.flaw]
+    return [_numbered(_validated(item), place, len(message)) for place, item in enumerate(message, 1)]
+
+
+def dead_letter(
+    flaw: Flaw,
+    value: bytes | None,
+    topic: str,
+    partition: int,
+    offset: int,
+    broker_time_ms: float | None,
+) -> DeadLetter:
+    """The dead letter of a record, with the record as received, cut at 256 KiB.
+
+    Without a broker's time (a backtest) its time is 1970, so that it does not depend on when it was made.
+    """
+    return DeadLetter(
+        reason=flaw.reason,
+        detail=flaw.detail[:1024],
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        raw_base64=base64.b64encode((value or b"")[:MAX_MESSAGE_BYTES]).decode(),
+        time=from_epoch_ms(broker_time_ms or 0),
+    )
+
+
+def _with_dead_letters(
+    found: list[Any],
+    value: bytes | None,
+    topic: str,
+    partition: int,
+    offset: int,
+    broker_time_ms: float | None,
+) -> Iterator[Decoded]:
+    """Turns flaws into dead letters. The first hold the record; from 1 MiB on the rest point to it."""
+    whole = dead_letter(Flaw("malformed", ""), value, topic, partition, offset, broker_time_ms)
+    left_bytes = RAW_COPIES_BYTES
+    for item in found:
+        if not isinstance(item, Flaw):
+            yield item
+            continue
+        change: dict[str, str] = {"reason": item.reason, "detail": item.detail[:1024]}
+        if left_bytes < len(whole.raw_base64):
+            change["raw_base64"] = ""
+        left_bytes -= len(whole.raw_base64)
+        yield whole.model_copy(update=change)
+
+
+def _numbered(item: AgentEvent | Flaw, place: int, count: int) -> AgentEvent | Flaw:
+    if isinstance(item, Flaw) and count > 1:
+        return Flaw(item.reason, f"event {place} of {count}: {item.detail}")
+    return item
+
+
+def _clock_flaw(ahead_ms: float) -> Flaw:
+    where = f"{abs(ahead_ms) / 1000:.0f} s {'ahead of' if ahead_ms > 0 else 'behind'} the broker's clock"
+    return Flaw("clock", f"time: {where}, at most 5 min ahead and 24 h behind pass: set the host's clock")
+
+
+# --- bytes to plain values ---
+
+
+def _parse(value: bytes) -> Any:
+    """The message as plain values, in which a `Flaw` stands for an event that breaks a limit.
+
+    A key written twice shows as more `":` in the text than keys in the result. White space is taken out
+    first, so no key is missed; text that only looks like one leads to the second reading, as any doubt does.
+    """
+    if len(value) > MAX_MESSAGE_BYTES:
+        detail = f"the message has {len(value)} bytes: at most {MAX_MESSAGE_BYTES} are taken"
+        raise _UnreadableError("too_large", detail)
+    try:
+        message = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        return _reread(value, error)
+    if b"\\" in value and b"\\u0000" in value:
+        return _reread(value, None)
+    written_keys = value.translate(None, b" \t\n\r").count(b'":')
+    if message.__class__ is dict and value.count(b"[") < MAX_NESTING:
+        attributes = message.get("attributes")
+        keys = len(message) + (len(attributes) if attributes.__class__ is dict else 0)
+        if keys == written_keys:  # so no other object has keys, and only arrays could go deep
+            return message
+    depth, keys = _shape(message)
+    if depth > MAX_NESTING or keys != written_keys:
+        return _reread(value, None)
+    return message
+
+
+def _shape(message: Any) -> tuple[int, int]:
+    """Depth of nesting and number of keys, level by level; stops one level past the limit."""
+    depth = keys = 0
+    level = [message] if message.__class__ is dict or message.__class__ is list else []
+    while level and depth <= MAX_NESTING:
+        depth += 1
+        deeper: list[Any] = []
+        for container in level:
+            if container.__class__ is dict:
+                keys += len(container)
+                deeper += [v for v in container.values() if v.__class__ is dict or v.__class__ is list]
+            else:
+                deeper += [v for v in container if v.__class__ is dict or v.__class__ is list]
+        level = deeper
+    return depth, keys
+
+
+def _reread(value: bytes, error: orjson.JSONDecodeError | None) -> Any:
+    """The exact reading: names what is wrong, and in an array with which event.
+
+    Raises:
+        _UnreadableError: the message cannot be read at all.
+    """
+    if not value:
+        raise _UnreadableError("malformed", "the value is empty: expected one event or an array of events")
+    if value.startswith(b"\xef\xbb\xbf"):
+        raise _UnreadableError(
+            "malformed", "the message starts with a byte order mark: send UTF-8 without one"
+        )
+    try:
+        message = json.loads(
+            value.decode(),
+            object_pairs_hook=_object,
+            parse_constant=lambda name: Flaw(
+                "not_finite", f"{name} is not a number that can be used: leave it out"
+            ),
+            parse_float=_number,
+            parse_int=_number,
+        )
+    except UnicodeDecodeError as problem:
+        raise _UnreadableError("malformed", f"not UTF-8 at byte {problem.start}") from None
+    except json.JSONDecodeError as problem:
+        raise _UnreadableError(
+            "malformed", f"not JSON: {problem.msg.lower()} at character {problem.pos}"
+        ) from None
+    except RecursionError:
+        raise _UnreadableError("too_deep", f"nested deeper than {MAX_NESTING} levels") from None
+    if isinstance(message, list):
+        flawed: list[Any] = [_flaw_within(item, 2) or item for item in message]
+        if error is not None and not any(isinstance(item, Flaw) for item in flawed):
+            raise _UnreadableError("malformed", f"not JSON: {error.msg.lower()}")
+        return flawed
+    flaw = _flaw_within(message, 1)
+    if flaw is None and error is not None:
+        raise _UnreadableError("malformed", f"not JSON: {error.msg.lower()}")
+    return flaw or message
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Flaw:
+    result = dict(pairs)
+    if len(result) == len(pairs):
+        return result
+    seen: set[str] = set()
+    twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+    return Flaw("duplicate_key", f"the key {_name(twice)} stands twice in one object: send it once")
+
+
+def _number(text: str) -> int | float | Flaw:
+    """A number as orjson reads it: an integer too long for 64 bits is a float."""
+    if len(text) <= _SIGNIFICANT_DIGITS and text.lstrip("-").isdigit():
+        return int(text)
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        return Flaw("not_finite", "a number is too large to be used: send finite numbers")
+    return number
+
+
+def _flaw_within(item: Any, depth: int) -> Flaw | None:
+    """The first limit that a value at this depth breaks, if any."""
+    stack = [(item, depth)]
+    while stack:
+        value, level = stack.pop()
+        if isinstance(value, Flaw):
+            return value
+        if isinstance(value, str):
+            if (flaw := _flaw_of_text(value)) is not None:
+                return flaw
+        elif isinstance(value, dict | list):
+            if level > MAX_NESTING:
+                return Flaw("too_deep", f"nested deeper than {MAX_NESTING} levels")
+            stack += [(inner, level + 1) for inner in (value.values() if isinstance(value, dict) else value)]
+            stack += [(key, level + 1) for key in value] if isinstance(value, dict) else []
+    return None
+
+
+def _flaw_of_text(text: str) -> Flaw | None:
+    if "\x00" in text:
+        return Flaw("invalid", "a text holds the character U+0000, which cannot be stored: remove it")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return Flaw(
+            "malformed", "a text holds half of a surrogate pair, which is not Unicode: send whole characters"
+        )
+    return None
+
+
+# --- plain values to events ---
+
+
+def _validated(raw: Any) -> AgentEvent | Flaw:
+    """One event of its plain values. Types are taken strictly: a number in quotes is not a number."""
+    if raw.__class__ is not dict:
+        return raw if isinstance(raw, Flaw) else Flaw("invalid", f"expected an object, got {_kind(raw)}")
+    if raw.get("schema") != EVENT_SCHEMA:
+        got = _name(raw["schema"]) if "schema" in raw else "nothing"
+        return Flaw("unknown_schema", f'schema: expected "{EVENT_SCHEMA}", got {got}')
+    try:
+        raw["time"] = _time(raw["time"])
+        if raw.get("as_of") is not None:
+            raw["as_of"] = _time(raw["as_of"])
+        return _validate(raw, strict=True)
+    except ValidationError as error:
+        return _second_look(raw, error)
+    except (KeyError, ValueError):
+        return _flaw_of_times(raw)
+
+
+def _time(text: Any) -> datetime:
+    """An RFC 3339 time, in UTC. `datetime.fromisoformat` is fast but takes more: so the look at separators.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    if text.__class__ is not str or text[4:5] != "-" or text[10:11] not in _DATE_ENDS or text[13:14] != ":":
+        raise ValueError
+    time = datetime.fromisoformat(text if text[-1] != "z" else text.upper())
+    if time.tzinfo is UTC:
+        return time
+    if time.tzinfo is None:
+        raise ValueError
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError from None
+
+
+def _second_look(raw: dict[str, Any], error: ValidationError) -> AgentEvent | Flaw:
+    """12.0 is an integer in JSON: whole floats are tried as such before the event is refused."""
+    try:
+        return _validate(_with_integers(raw), strict=True)
+    except ValidationError:
+        return _flaw_of(raw, error)
+
+
+def _with_integers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_integers(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_integers(inner) for inner in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _flaw_of(raw: dict[str, Any], error: ValidationError) -> Flaw:
+    kind = raw.get("type")
+    if not isinstance(kind, str) or kind not in _KNOWN_TYPES:
+        got = _name(kind) if "type" in raw else "nothing"
+        return Flaw("unknown_type", f"type: expected one of {', '.join(sorted(_KNOWN_TYPES))}; got {got}")
+    problems = error.errors(include_url=False, include_context=False)
+    lines = []
+    for problem in problems[:_SHOWN_ERRORS]:
+        place = ".".join(_printable(str(part)) for part in problem["loc"])
+        got = "" if problem["type"] == "missing" else f", got {_kind(problem['input'])}"
+        lines.append(f"{place}: {problem['msg'][0].lower()}{problem['msg'][1:]}{got}")
+    if len(problems) > _SHOWN_ERRORS:
+        lines.append(f"and {len(problems) - _SHOWN_ERRORS} more")
+    return Flaw("invalid", "; ".join(lines))
+
+
+def _flaw_of_times(raw: dict[str, Any]) -> Flaw:
+    if "time" not in raw:
+        return Flaw("invalid", f"time: expected {_RFC3339}, got nothing")
+    name = "as_of" if isinstance(raw["time"], datetime) else "time"
+    return Flaw("invalid", f"{name}: expected {_RFC3339}, got {_kind(raw[name])}")
+
+
+def _kind(value: Any) -> str:
+    """What a value is, without what it says: dead letters are read by people who may not see content."""
+    if isinstance(value, str):
+        return f"a string of {len(value)} characters"
+    if isinstance(value, list):
+        return f"an array of {len(value)}"
+    if isinstance(value, dict):
+        return f"an object of {len(value)} fields"
+    if isinstance(value, datetime):
+        return "a time"
+    return {type(None): "null", bool: "a boolean"}.get(type(value), "a number")
+
+
+def _name(value: Any) -> str:
+    """A name that helps to find the fault, short enough not to be content."""
+    return f'"{_printable(value)}"' if isinstance(value, str) else _kind(value)
+
+
+def _printable(text: str) -> str:
+    cut = text[:_SHOWN_NAME_CHARS]
+    return "".join(char if char.isprintable() else "?" for char in cut) + (
+        "…" if len(text) > len(cut) else ""
+    )
