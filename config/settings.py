@@ -52,8 +52,8 @@ class StreamSettings(_Section):
     store: Literal["memory", "rocksdb"] = "memory"
     checkpoint_ms: int = Field(default=2_000, ge=50)
     checkpoint_events: int = Field(default=20_000, ge=1)
-    window_ms: int = Field(default=10_000, ge=1_000)
-    lateness_ms: int = Field(default=5_000, ge=0)
+    window_ms: int = Field(default=2_000, ge=100)
+    lateness_ms: int = Field(default=2_000, ge=0)
     stall_ms: int = Field(default=60_000, ge=1_000)
 
 

@@ -1,0 +1,23 @@
+"""Every drill, by name."""
+
+from __future__ import annotations
+
+from drills.script import Drill
+from drills.scripts import (
+    bad_credentials_retry,
+    cheapest_flight,
+    clarification_loop,
+    file_listing,
+    invented_tool,
+    silent_refusals,
+)
+
+DRILLS: tuple[Drill, ...] = (
+    silent_refusals.DRILL,
+    clarification_loop.DRILL,
+    file_listing.DRILL,
+    invented_tool.DRILL,
+    bad_credentials_retry.DRILL,
+    cheapest_flight.DRILL,
+)
+BY_NAME: dict[str, Drill] = {drill.name: drill for drill in DRILLS}

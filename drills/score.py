@@ -1,0 +1,130 @@
+"""Judges a drill: what was done, what was seen, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from drills.script import Act, Drill
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An act that happened: its event and its times in milliseconds since 1970."""
+
+    act: Act
+    event_id: str
+    event_ms: float
+    wall_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A detection as it arrived."""
+
+    detector: str
+    agent: str
+    time_ms: float
+    wall_ms: float
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The result of one drill, as `drill --json` has it. Seconds: wall clock since the first faulty act."""
+
+    drill: str
+    requirement: int
+    passed: bool
+    detected: bool
+    detector: str | None
+    seconds_to_detection: float | None
+    events_to_detection: int | None
+    usd_to_detection: float | None
+    contained: bool | None
+    seconds_to_containment: float | None
+    actions_after_stop: int | None
+    usd_after_stop: float | None
+    false_alarms: tuple[str, ...]
+    summary: str | None
+    why: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+
+def score(
+    drill: Drill,
+    done: Sequence[Done],
+    seen: Sequence[Seen],
+    *,
+    ordered_ms: float | None = None,
+    stopped_ms: float | None = None,
+) -> Score:
+    """Judges one run.
+
+    Args:
+        done: the acts that happened, in order.
+        seen: the detections of the run's tenant, in order of arrival.
+        ordered_ms: wall clock at which the first command was issued.
+        stopped_ms: wall clock at which the last of the agents concerned was stopped by its gate; None if one
+            was not.
+    """
+    faulty = [entry for entry in done if entry.act.faulty]
+    onset = faulty[0] if faulty else None
+    found = next((entry for entry in seen if entry.detector in drill.detectors), None)
+    until = [entry for entry in faulty if found is not None and entry.event_ms <= found.time_ms]
+    after = [entry for entry in faulty if ordered_ms is not None and entry.wall_ms > ordered_ms]
+    early = tuple(entry.detector for entry in seen if onset is None or entry.time_ms < onset.event_ms)
+    events = max(1, len(until)) if found else None
+    dollars = round(sum(entry.act.cost_usd for entry in until), 6) if found else None
+    contained = stopped_ms is not None if drill.contained else None
+    why = tuple(_failures(drill, found, events, dollars, contained, early))
+    return Score(
+        drill=drill.name,
+        requirement=drill.requirement,
+        passed=not why,
+        detected=found is not None,
+        detector=found.detector if found else None,
+        seconds_to_detection=_seconds(onset, found.wall_ms if found else None),
+        events_to_detection=events,
+        usd_to_detection=dollars,
+        contained=contained,
+        seconds_to_containment=_seconds(onset, stopped_ms),
+        actions_after_stop=len(after) if ordered_ms is not None else None,
+        usd_after_stop=round(sum(entry.act.cost_usd for entry in after), 6)
+        if ordered_ms is not None
+        else None,
+        false_alarms=early,
+        summary=found.summary if found else None,
+        why=why,
+    )
+
+
+def _failures(
+    drill: Drill,
+    found: Seen | None,
+    events: int | None,
+    dollars: float | None,
+    contained: bool | None,
+    early: Sequence[str],
+) -> list[str]:
+    why = []
+    if early:
+        why.append(f"false alarm before the onset: {', '.join(early)}")
+    if found is None:
+        return [*why, f"not detected by {' or '.join(drill.detectors)}"]
+    if drill.within_events is not None and events is not None and events > drill.within_events:
+        why.append(f"detected after {events} events, wanted {drill.within_events}")
+    if drill.within_usd is not None and dollars is not None and dollars > drill.within_usd:
+        why.append(f"${dollars:.2f} spent before detection, wanted ${drill.within_usd:.2f}")
+    if contained is False:
+        why.append("not contained")
+    return why
+
+
+def _seconds(onset: Done | None, wall_ms: float | None) -> float | None:
+    if onset is None or wall_ms is None:
+        return None
+    return round(max(0.0, wall_ms - onset.wall_ms) / 1000, 3)

@@ -1,0 +1,1 @@
+"""One failure a file: each has a `DRILL`."""
