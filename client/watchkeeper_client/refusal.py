@@ -67,8 +67,8 @@ _WRONG = (
 )
 _REBUKES = re.compile(
     rf"{_NOTE}[^!?]{{0,160}}?{_WRONG}"
-    rf"|\b(?:it's|is|are|was|were) (?:never|not) (?:\w+ly )?(?:a )?(?:{_GOOD}|\"right\"|justified|justifiable|"
-    r"morally|the answer|true|inherently|denied|valid)\b"
+    rf"|\b(?:it's|is|are|was|were) (?:never|not) (?:\w+ly )?(?:a )?(?:{_GOOD}|\"right\"|justified|"
+    r"justifiable|morally|the answer|true|inherently|denied|valid)\b"
     r"|\bthere (?:is|are) (?:absolutely |simply )?no (?:\w+ )?(?:(?:justification|excuse)s?\b|"
     r"(?:reason|basis)s?\b[^.]{0,80}\bshould\b)"
     r"|\b(?:should|must) (?:never|not) be (?:denied|discriminated|excluded|treated|judged|tolerated|used)\b"
