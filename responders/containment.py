@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Final, get_args
 
@@ -78,6 +79,17 @@ def parse_target(text: str) -> Target:
     if parts[1] == EVERY_AGENT:
         raise TargetError(f"{text!r} is not a target: every agent (*) takes no session")
     return Target(tenant=parts[0], agent=parts[1], session=parts[2])
+
+
+def scope_of(target: Target) -> str:
+    """The target as a key that is one target only: names may contain the ``/`` of its Kafka key.
+
+    >>> scope_of(Target(agent="a/b"))
+    '["default","a/b",null]'
+    """
+    return json.dumps(
+        [target.tenant, target.agent, target.session], ensure_ascii=False, separators=(",", ":")
+    )
 
 
 def covers(outer: Target, inner: Target) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from responders.containment import scope_of
 from schemas.control import ControlState, Target
 
 Role = Literal["engine", "operator"]
@@ -89,7 +90,7 @@ class SetTimer:
 
     @property
     def key(self) -> str:
-        return f"{self.kind}:{self.incident_id}:{self.target.key}:{self.epoch}"
+        return f"{self.kind}:{self.incident_id}:{scope_of(self.target)}:{self.epoch}"
 
 
 Effect = Page | UpdatePage | PublishIncidentEvents | Hold | Release | SetTimer

@@ -12,6 +12,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from responders.containment import scope_of
 from schemas import incident as log
 from schemas.control import ControlState, Target
 from schemas.detection import Detection, Severity
@@ -180,7 +181,7 @@ class PageStatus:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """The fold of an incident's events up to ``version``."""
+    """The fold of an incident's events up to ``version``. ``containments`` are by ``scope_of`` their target."""
 
     incident_id: str
     version: int
@@ -223,7 +224,7 @@ class Incident:
         return tuple(dict.fromkeys(named))
 
     def containment_of(self, target: Target) -> Containment | None:
-        return self.containments.get(target.key)
+        return self.containments.get(scope_of(target))
 
 
 def fold(events: Iterable[IncidentEvent]) -> Incident | None:
@@ -357,16 +358,18 @@ _ContainmentFact = (
 def _containments(
     incident: Incident, data: _ContainmentFact, event: IncidentEvent
 ) -> Mapping[str, Containment]:
-    key = data.target.key
+    key = scope_of(data.target)
     before = incident.containments.get(key)
     state: ContainmentState = "none" if before is None else before.state
     after_state = CONTAINMENT[state].get(data.type)
     if after_state is None:
-        raise IllegalTransition(f"{event.event_id}: {data.type} of {key} cannot follow in state {state}")
+        raise IllegalTransition(
+            f"{event.event_id}: {data.type} of {data.target.key} cannot follow in state {state}"
+        )
     if isinstance(data, log.ContainmentProposed | log.ContainmentRequested):
         after = _wanted(before, data, event)
     elif before is None:
-        raise IllegalTransition(f"{event.event_id}: {data.type} of {key}, which was never wanted")
+        raise IllegalTransition(f"{event.event_id}: {data.type} of {data.target.key}, which was never wanted")
     else:
         after = _proved(before, data, event)
     after = replace(after, state=after_state)

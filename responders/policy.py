@@ -1,4 +1,4 @@
-"""What is decided by whoever runs the engine, as data: who is paged for what, and what the engine may do itself.
+"""What whoever runs the engine decides, as data: who is paged for what, and what the engine may do itself.
 
 A policy file is TOML; every value has a default, so an empty file is a policy.
 """

@@ -1,0 +1,68 @@
+"""What a detection means in a person's words: the headline of a page."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from schemas.control import EVERY_AGENT
+from schemas.detection import Detection, Severity
+
+HAPPENINGS: Final[dict[str, str]] = {
+    "tool_loop": "repeats the same call",
+    "ping_pong": "goes back and forth with another agent",
+    "retry_storm": "retries a failing call without end",
+    "budget": "is over its budget",
+    "spend_forecast": "is about to overspend",
+    "context_growth": "grows its context without bound",
+    "truncation": "is cut off by its token limit",
+    "undeclared_tool": "called a tool it does not have",
+    "bad_arguments": "called a tool with arguments it does not take",
+    "result_contract": "gets results of the wrong shape",
+    "unconfirmed_effect": "reports work that did not happen",
+    "credential_misuse": "used a credential that is not its own",
+    "goal_violation": "does what its goal does not allow",
+    "unapproved_action": "acted without approval",
+    "fan_out": "reaches too many targets",
+    "foreign_arguments": "is steered by what a tool returned",
+    "foreign_memory": "read another user's memory",
+    "stale_memory": "works from stale memory",
+    "orphaned_session": "left a session unfinished",
+    "model_mismatch": "is answered by another model",
+    "spawn_storm": "spawns agents without end",
+    "disobeyed_control": "goes on although it was told to stop",
+    "refusal_rate": "refuses more than it used to",
+    "escalation_rate": "escalates more than it used to",
+    "clarification_rate": "asks back more or less than it used to",
+    "completion_rate": "completes less than it used to",
+    "error_rate": "fails more than it used to",
+    "latency": "is slower than it used to be",
+    "cost_per_session": "costs more than it used to",
+    "output_length": "writes differently from what it used to",
+    "embedding_drift": "answers differently from what it used to",
+    "judge_score": "answers worse than it used to",
+    "canary": "fails its canary",
+    "confidence_calibration": "is sure of the wrong things",
+    "activity_collapse": "has all but stopped working",
+    "version_regression": "got worse with a new version",
+    "slice_regression": "fails for part of its users",
+    "session_outlier": "has sessions unlike any before",
+    "health_score": "is unwell on several counts",
+    "slo_burn": "burns its error budget",
+    "provider_outage": "is hit by a provider outage",
+    "shared_credential": "shares a credential with another agent",
+    "telemetry_gap": "loses telemetry on the way here",
+    "engine_stalled": "is not being watched: the engine has stalled",
+}
+"""What the agent does, to follow its name, by detector."""
+
+SIGNS: Final[dict[Severity, str]] = {"critical": "🔴", "warning": "🟠", "info": "🔵"}
+
+
+def headline(detection: Detection) -> str:
+    """Who and what, in one line: ``billing repeats the same call``."""
+    what = HAPPENINGS.get(detection.detector, f"triggered {detection.detector.replace('_', ' ')}")
+    return f"{detection.agent} {what}"
+
+
+def name_of(agent: str) -> str:
+    return "every agent" if agent == EVERY_AGENT else agent
