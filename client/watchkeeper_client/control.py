@@ -42,7 +42,6 @@ RefusalReason = Literal[
     "older_epoch",
     "conflicting_epoch",
     "lifts_without_operator",
-    "too_many_targets",
 ]
 
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
