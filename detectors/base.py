@@ -1,0 +1,247 @@
+"""What a detector is, what it is given, and the one way to build a detection.
+
+A session detector sees the events of one session in order; a behaviour detector sees the merged windows of
+one agent in order. Both are pure: parameters in the constructor, everything learned in a small `State` that
+encodes to bytes, time from the events. A detector reports a cause once: it remembers what it has said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, runtime_checkable
+
+import msgspec
+import xxhash
+
+from detectors.windows import Window
+from schemas.base import from_epoch_ms
+from schemas.control import ControlState
+from schemas.detection import Detection, Evidence, OffsetRange, Severity
+from schemas.event import AgentEvent
+
+NOTHING: Final[tuple[Detection, ...]] = ()
+HALT: Final = ControlState(mode="halt")
+MAX_EVIDENCE_IDS: Final = 16
+
+
+class Source(NamedTuple):
+    """Where a record stands."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What every session detector may want to know of the session: taken in once an event, before them.
+
+    Times are epoch milliseconds. `touched_ms` is the watermark after the last event: timers count from there,
+    so that an agent with a skewed clock is neither early nor late. `declared_tools` is the names' hashes,
+    joined.
+    """
+
+    tenant: str
+    session: str
+    agents: list[str] = []
+    last_agent: str = ""
+    started: bool = False
+    start_ms: int = 0
+    start_watermark_ms: int = 0
+    first_offset: int = 0
+    last_offset: int = 0
+    last_ms: int = 0
+    touched_ms: int = 0
+    last_event_id: str = ""
+    outcome: str | None = None
+    events: int = 0
+    llm_calls: int = 0
+    tool_calls: int = 0
+    tokens: int = 0
+    cost_usd: float = 0.0
+    cost_unknown_calls: int = 0
+    declared_tools: bytes | None = None
+    token_cap: int | None = None
+    step_cap: int | None = None
+    cost_cap_usd: float | None = None
+    wall_cap_ms: float | None = None
+    user: str | None = None
+    goal: str | None = None
+    parent_session: str | None = None
+
+    @property
+    def steps(self) -> int:
+        """A step is a turn of the model with the tool call it asked for: whichever was counted more often."""
+        return max(self.llm_calls, self.tool_calls)
+
+    def declares(self, tool: str) -> bool:
+        """Whether the tool was declared at the start of the session, or nothing was."""
+        return self.declared_tools is None or name_hash(tool) in self.declared_tools
+
+
+def name_hash(name: str) -> bytes:
+    """Eight bytes for a name, so that state does not grow with its length."""
+    return xxhash.xxh64_digest(name.encode())
+
+
+class Context:
+    """What both kinds of detector are given, and the builder of detections."""
+
+    tenant: str
+    session: str | None
+    agent: str
+    time_ms: float
+    source: Source
+
+    def detection(  # noqa: PLR0913 - the fields of the contract, by keyword
+        self,
+        detector: Detector,
+        *,
+        trigger: str,
+        severity: Severity,
+        metric: str,
+        score: float,
+        sample_size: int,
+        summary: str,
+        agent: str | None = None,
+        observed: float | None = None,
+        expected: float | None = None,
+        threshold: float | None = None,
+        time_ms: float | None = None,
+        onset_ms: float | None = None,
+        event_ids: Sequence[str] = (),
+        from_offset: int | None = None,
+        suggested: ControlState | None = None,
+    ) -> Detection:
+        """Build a detection at the context's time (or `time_ms`), by default of the context's agent.
+
+        `trigger` tells causes within one session or agent apart. It must be the same whenever and however
+        often the same input is read: a name, a hash of a call, an event time; never arrival order, offset or
+        clock.
+        """
+        when_ms = self.time_ms if time_ms is None else time_ms
+        who = self.agent if agent is None else agent
+        first = self.source.offset if from_offset is None else min(from_offset, self.source.offset)
+        key = f"{self.tenant}/{who if self.session is None else self.session}"
+        return Detection(
+            detection_id=detection_id(detector.name, detector.version, key, f"{severity}/{trigger}"),
+            detector=detector.name,
+            detector_version=detector.version,
+            tenant=self.tenant,
+            agent=who,
+            session=self.session,
+            severity=severity,
+            time=from_epoch_ms(when_ms),
+            onset=from_epoch_ms(when_ms if onset_ms is None else min(onset_ms, when_ms)),
+            metric=metric,
+            observed=observed,
+            expected=expected,
+            threshold=threshold,
+            score=score,
+            sample_size=sample_size,
+            evidence=Evidence(
+                event_ids=list(event_ids)[-MAX_EVIDENCE_IDS:],
+                ranges=[
+                    OffsetRange(
+                        topic=self.source.topic,
+                        partition=self.source.partition,
+                        from_offset=first,
+                        to_offset=self.source.offset,
+                    )
+                ],
+            ),
+            summary=summary[:1024],
+            runbook=detector.name,
+            suggested=suggested,
+        )
+
+
+def detection_id(detector: str, version: int, key: str, trigger: str) -> str:
+    """The id of a detection: 32 hex digits, the same for the same input."""
+    return xxhash.xxh3_128_hexdigest("\x1f".join((detector, str(version), key, trigger)).encode())
+
+
+class SessionContext(Context):
+    """The session as of the event being shown. One object is reused: a detector keeps nothing of it."""
+
+    session: str
+    facts: SessionFacts
+    watermark_ms: int
+    wake_ms: float | None = None
+
+    def wake_at(self, watermark_ms: float) -> None:
+        """Have `on_timer` called once the watermark gets there (`due_ms` must say so too)."""
+        if self.wake_ms is None or watermark_ms < self.wake_ms:
+            self.wake_ms = watermark_ms
+
+
+class WindowContext(Context):
+    """One agent and the window just closed. `source` is the last window record merged into it."""
+
+    session: None
+    from_offset: int
+
+
+class Detector(Protocol):
+    """What all detectors have. `name` is also the runbook's. A new `version` starts with an empty state."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+
+
+class SessionDetector(Detector, Protocol):
+    """Checks what must hold inside a session. `State()` must be the state before the first event.
+
+    `wants` are the event types `update` is called with; no other event costs it anything.
+    """
+
+    wants: ClassVar[tuple[str, ...]]
+    State: ClassVar[type[msgspec.Struct]]
+
+    def update(self, state: Any, event: Any, context: SessionContext) -> Iterable[Detection]:
+        """Take one event in, after `context.facts` has; return `NOTHING` or what it completes."""
+
+
+@runtime_checkable
+class TimedSessionDetector(SessionDetector, Protocol):
+    """A session detector that also notices what does not happen."""
+
+    def due_ms(self, state: Any, facts: SessionFacts) -> float | None:
+        """The watermark at which `on_timer` is wanted, as things stand. None: not at all."""
+
+    def on_timer(self, state: Any, context: SessionContext) -> Iterable[Detection]:
+        """The watermark has come to `due_ms`. Must change the state so that `due_ms` moves on."""
+
+
+class BehaviourDetector(Detector, Protocol):
+    """Watches one agent through its merged windows, in order of start; windows without events do not come."""
+
+    State: ClassVar[type[msgspec.Struct]]
+
+    def update(self, state: Any, window: Window, context: WindowContext) -> Iterable[Detection]:
+        """Take one closed window in; return `NOTHING` or what it completes."""
+
+
+def slot(detector: Detector) -> str:
+    """The name a detector's state is stored under."""
+    return f"{detector.name}/{detector.version}"
+
+
+__all__ = [
+    "HALT",
+    "NOTHING",
+    "AgentEvent",
+    "BehaviourDetector",
+    "Context",
+    "Detection",
+    "Detector",
+    "SessionContext",
+    "SessionDetector",
+    "SessionFacts",
+    "Source",
+    "TimedSessionDetector",
+    "Window",
+    "WindowContext",
+    "detection_id",
+    "name_hash",
+    "slot",
+]

@@ -1,0 +1,1 @@
+"""Detectors over an agent's behaviour, fed with merged windows."""

@@ -1,0 +1,1 @@
+"""Detectors of what goes wrong with the engine and its telemetry."""

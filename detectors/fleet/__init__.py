@@ -1,0 +1,1 @@
+"""Detectors over a fleet of agents."""

@@ -1,0 +1,1 @@
+"""Sequential tests with a stated false-alarm run length."""

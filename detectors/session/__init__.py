@@ -1,0 +1,1 @@
+"""Detectors of what must hold inside a session."""

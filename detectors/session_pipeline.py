@@ -1,0 +1,515 @@
+"""One partition of `agent.events`: session detectors, timers and window accumulation, restorable at any
+point.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from xxhash import xxh64_digest
+
+from detectors.base import (
+    SessionContext,
+    SessionDetector,
+    SessionFacts,
+    Source,
+    TimedSessionDetector,
+    name_hash,
+    slot,
+)
+from detectors.records import AGENT_PREFIX, OpenWindows, Progress, SessionRecord
+from detectors.registry import SESSION
+from detectors.windows import MAX_CALL_TOKENS, MAX_CALL_USD, Mark, Window
+from schemas.base import epoch_ms
+from schemas.detection import Detection
+from schemas.event import AgentEvent
+
+SessionPipelineOutput = Detection | Window | Mark
+
+NONE: Final[tuple[SessionPipelineOutput, ...]] = ()
+NEVER: Final = float("inf")
+SEEN_BYTES: Final = 8 * 256
+MAX_DECLARED_BYTES: Final = 8 * 512
+MAX_AGENTS: Final = 16
+MAX_DROPPED: Final = 128
+BACKGROUND: Final = frozenset({"heartbeat", "deployment", "feedback", "canary"})
+
+
+class SessionPipeline:
+    """Takes the events of one partition in offset order.
+
+    Parameters
+    ----------
+    partition
+        The partition number, written into windows and marks.
+    detectors
+        Session detectors, by default the registered ones.
+    window_ms, lateness_ms
+        Length of a window, and how long after its end it stays open for stragglers.
+    linger_ms, forget_ms
+        How long after its end, or its last event when it never ends, a session is remembered.
+    checkpointed
+        False where nobody asks for `dirty` and `marker`: nothing is then kept for them.
+
+    Time: the watermark is the greatest, over the records, of the event's time and the broker's, whichever is
+    less (a clock that is ahead cannot push it). Timers count from the watermark after a session's last event.
+    An event whose window is closed is counted in the oldest one open, as late.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        detectors: Sequence[SessionDetector] = SESSION,
+        *,
+        window_ms: int = 10_000,
+        lateness_ms: int = 2_000,
+        linger_ms: int = 3_600_000,
+        forget_ms: int = 6 * 3_600_000,
+        checkpointed: bool = True,
+    ) -> None:
+        self.partition = partition
+        self.window_ms = window_ms
+        self.lateness_ms = lateness_ms
+        self.linger_ms = linger_ms
+        self.forget_ms = forget_ms
+        self.duplicates = 0
+        self.late = 0
+        self._checkpointed = checkpointed
+        self._types = {slot(detector): detector.State for detector in detectors}
+        self._timed: list[tuple[str, TimedSessionDetector, type[Any]]] = [
+            (slot(detector), detector, detector.State)
+            for detector in detectors
+            if isinstance(detector, TimedSessionDetector)
+        ]
+        self._dispatch: dict[str, tuple[tuple[str, Any, type[Any]], ...]] = {}
+        for wanted in {wanted for detector in detectors for wanted in detector.wants}:
+            self._dispatch[wanted] = tuple(
+                (slot(detector), detector.update, detector.State)
+                for detector in detectors
+                if wanted in detector.wants
+            )
+        self._sessions: dict[str, SessionRecord] = {}
+        self._agents: dict[str, OpenWindows] = {}
+        self._open: dict[int, dict[str, OpenWindows]] = {}
+        self._heap: list[tuple[float, str]] = []
+        self._husks: dict[str, SessionRecord] = {}
+        self._emptied: dict[str, OpenWindows] = {}
+        self._dirty_sessions: list[SessionRecord] = []
+        self._dirty_agents: list[OpenWindows] = []
+        self._progress = Progress()
+        self._durable = Progress()
+        self._given: Progress | None = None
+        self._watermark_ms = 0
+        self._floor_ms = 0
+        self._next_due_ms = 0.0
+        self._replay_until: dict[str, int] = {}
+        self._replaying = False
+        self._index = 0
+        self._context = SessionContext()
+
+    @property
+    def watermark_ms(self) -> int:
+        """How far event time has come, in epoch milliseconds."""
+        return self._watermark_ms
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions are remembered."""
+        return len(self._sessions)
+
+    def process(
+        self, event: AgentEvent, source: Source, broker_time_ms: int | None = None
+    ) -> Sequence[SessionPipelineOutput]:
+        """Take one event of the record at `source`; return what it and the time passed caused, in order."""
+        time_ms = epoch_ms(event.time)
+        now_ms = time_ms if broker_time_ms is None or time_ms < broker_time_ms else broker_time_ms
+        outputs = self.advance(now_ms) if now_ms > self._watermark_ms else NONE
+        topic, _, offset = source
+        offsets = self._progress.offsets
+        if offsets.get(topic) == offset:
+            self._index += 1
+        else:
+            self._index = 0
+            offsets[topic] = offset
+        session_done = agent_done = False
+        record = self._session(event, source, time_ms)
+        agent = self._agent(event)
+        if self._replaying:
+            session_done = record.restored is not None and offset <= record.restored.get(topic, -1)
+            agent_done = agent.restored is not None and offset <= agent.restored.get(topic, -1)
+            if offset > self._replay_until.get(topic, offset):
+                del self._replay_until[topic]
+                self._replaying = bool(self._replay_until)
+        if session_done:
+            if (offset, self._index) in record.dropped:
+                return outputs
+        elif not self._first_time(record, event.event_id, topic, offset):
+            return outputs
+        if not agent_done:
+            self._add_to_window(agent, event, time_ms, topic, offset)
+        if session_done:
+            return outputs
+        found = self._show(record, event, source, time_ms)
+        if not found:
+            return outputs
+        return [*outputs, *found]
+
+    def advance(self, watermark_ms: int) -> Sequence[SessionPipelineOutput]:
+        """Let time pass without an event, as when the partition is idle; return what became due.
+
+        What this closes may be closed earlier than a replay would: it is for live running only.
+        """
+        if watermark_ms <= self._watermark_ms:
+            return NONE
+        self._watermark_ms = self._progress.watermark_ms = watermark_ms
+        if watermark_ms < self._next_due_ms:
+            return NONE
+        outputs: list[SessionPipelineOutput] = []
+        while self._heap and self._heap[0][0] <= watermark_ms:
+            due_ms, key = heapq.heappop(self._heap)
+            record = self._sessions.get(key)
+            if record is not None and record.due_ms == due_ms:
+                self._run_timers(key, record, outputs)
+        self._close_windows(outputs)
+        self._plan()
+        return outputs
+
+    def dirty(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """Every key that changed since the last call and its bytes, None to delete it.
+
+        Asking again means that the marker given after the last call is durable: only then is state deleted,
+        and only what a replay from there cannot need.
+        """
+        if self._given is not None:
+            self._durable = self._given
+        for key, record in list(self._husks.items()):
+            if self._durable.covers(record.applied):
+                record.dirty = False
+                del self._husks[key], self._sessions[key]
+                yield record.key, None
+        for key, agent in list(self._emptied.items()):
+            if self._durable.covers(agent.applied) and agent.floor_ms <= self._floor_at(self._durable):
+                agent.dirty = False
+                del self._emptied[key], self._agents[key]
+                yield agent.key, None
+        sessions, self._dirty_sessions = self._dirty_sessions, []
+        for record in sessions:
+            if record.dirty:
+                record.dirty = False
+                if record.dropped:
+                    behind = min(self._durable.offsets.values(), default=-1)
+                    record.dropped = [place for place in record.dropped if place[0] > behind]
+                yield record.key, record.encode()
+        agents, self._dirty_agents = self._dirty_agents, []
+        for agent in agents:
+            if agent.dirty:
+                agent.dirty = False
+                yield agent.key, agent.encode()
+
+    def value(self, key: bytes) -> bytes | None:
+        """The bytes of one key as it is now; None if there is none."""
+        name = key[len(AGENT_PREFIX) :].decode()
+        record = self._agents.get(name) if key.startswith(AGENT_PREFIX) else self._sessions.get(name)
+        return None if record is None else record.encode()
+
+    def marker(self) -> bytes:
+        """How far this has come, to be written after everything `dirty` gave."""
+        self._given = Progress(dict(self._progress.offsets), self._watermark_ms)
+        return self._given.encode()
+
+    def restore(self, key: bytes, value: bytes | None) -> None:
+        """Take back what `dirty` gave, before any event. A key may come again: the last one counts."""
+        name = key[len(AGENT_PREFIX) :].decode()
+        if key.startswith(AGENT_PREFIX):
+            self._restore_agent(name, value)
+        elif value is None:
+            self._sessions.pop(name, None)
+            self._husks.pop(name, None)
+        else:
+            record = self._sessions[name] = SessionRecord.decode(value, self._types)
+            self._note_replay(record.applied)
+            if record.husk:
+                self._husks[name] = record
+            else:
+                self._husks.pop(name, None)
+                self._schedule(name, record)
+
+    def restore_marker(self, value: bytes) -> None:
+        """Take back the newest marker, after every key."""
+        self._progress = Progress.decode(value)
+        self._durable = Progress.decode(value)
+        self._watermark_ms = self._progress.watermark_ms
+        self._floor_ms = self._floor_at(self._progress)
+        self._plan()
+
+    def _restore_agent(self, name: str, value: bytes | None) -> None:
+        old = self._agents.pop(name, None)
+        self._emptied.pop(name, None)
+        for start_ms in old.windows if old is not None else ():
+            self._open[start_ms].pop(name, None)
+        if value is None:
+            return
+        agent = self._agents[name] = OpenWindows.decode(value)
+        self._note_replay(agent.applied)
+        for start_ms in agent.windows:
+            self._open.setdefault(start_ms, {})[name] = agent
+        if not agent.windows:
+            self._emptied[name] = agent
+
+    def _note_replay(self, applied: dict[str, int]) -> None:
+        for topic, offset in applied.items():
+            self._replay_until[topic] = max(offset, self._replay_until.get(topic, -1))
+        self._replaying = True
+
+    def _session(self, event: AgentEvent, source: Source, time_ms: int) -> SessionRecord:
+        key = f"{event.tenant}/{event.session}"
+        record = self._sessions.get(key)
+        if record is not None and not record.husk:
+            return record
+        facts = SessionFacts(
+            tenant=event.tenant,
+            session=event.session,
+            first_offset=source.offset,
+            touched_ms=self._watermark_ms,
+        )
+        if record is None:
+            record = self._sessions[key] = SessionRecord(facts=facts)
+        elif record.restored is not None and source.offset <= record.restored.get(source.topic, -1):
+            return record
+        else:
+            del self._husks[key]
+            record.facts = facts
+            record.husk = False
+            record.due_ms = NEVER
+        return record
+
+    def _agent(self, event: AgentEvent) -> OpenWindows:
+        key = f"{event.tenant}/{event.agent}"
+        agent = self._agents.get(key)
+        if agent is None:
+            agent = self._agents[key] = OpenWindows(tenant=event.tenant, agent=event.agent)
+        return agent
+
+    def _first_time(self, record: SessionRecord, event_id: str, topic: str, offset: int) -> bool:
+        if self._checkpointed:
+            record.applied[topic] = offset
+            if not record.dirty:
+                record.dirty = True
+                self._dirty_sessions.append(record)
+        digest = xxh64_digest(event_id.encode())
+        seen = record.seen
+        if digest in seen:
+            self.duplicates += 1
+            if self._checkpointed:
+                record.dropped.append((offset, self._index))
+                del record.dropped[:-MAX_DROPPED]
+            return False
+        seen += digest
+        if len(seen) > SEEN_BYTES + 512:
+            del seen[:512]
+        return True
+
+    def _show(
+        self, record: SessionRecord, event: AgentEvent, source: Source, time_ms: int
+    ) -> list[Detection] | None:
+        facts = record.facts
+        context = self._context
+        context.wake_ms = self._watermark_ms if record.due_ms == NEVER else None
+        self._take(facts, event, source.offset, time_ms)
+        context.facts = facts
+        context.tenant = event.tenant
+        context.session = event.session
+        context.agent = event.agent
+        context.time_ms = time_ms
+        context.watermark_ms = self._watermark_ms
+        context.source = source
+        slots = record.slots
+        found: list[Detection] | None = None
+        for name, update, state_type in self._dispatch.get(event.type, ()):
+            state = slots.get(name)
+            if state is None:
+                state = slots[name] = state_type()
+            detections = update(state, event, context)
+            if detections:
+                found = [*(found or ()), *detections]
+        if context.wake_ms is not None and context.wake_ms < record.due_ms:
+            self._schedule(f"{event.tenant}/{event.session}", record)
+        return found
+
+    def _take(self, facts: SessionFacts, event: Any, offset: int, time_ms: int) -> None:
+        """Bring the facts of the session up to date with an event."""
+        facts.events += 1
+        facts.last_offset = offset
+        facts.touched_ms = self._watermark_ms
+        facts.last_ms = max(time_ms, facts.last_ms)
+        kind = event.type
+        if kind not in BACKGROUND:
+            facts.last_event_id = event.event_id
+            if event.agent != facts.last_agent:
+                facts.last_agent = event.agent
+                if event.agent not in facts.agents and len(facts.agents) < MAX_AGENTS:
+                    facts.agents.append(event.agent)
+        if kind == "llm.call":
+            facts.llm_calls += 1
+            facts.tokens += min(event.input_tokens, MAX_CALL_TOKENS) + min(
+                event.output_tokens, MAX_CALL_TOKENS
+            )
+            if event.cost_usd is None:
+                facts.cost_unknown_calls += 1
+            else:
+                facts.cost_usd += min(event.cost_usd, MAX_CALL_USD)
+        elif kind == "tool.call":
+            facts.tool_calls += 1
+        elif kind == "session.start":
+            self._take_start(facts, event, time_ms)
+        elif kind == "session.end":
+            facts.outcome = event.outcome
+
+    def _take_start(self, facts: SessionFacts, event: Any, time_ms: int) -> None:
+        """A session that several agents start is started by the first; tools declared by any are declared."""
+        if event.declared_tools is not None:
+            known = facts.declared_tools or b""
+            new = {name_hash(tool) for tool in event.declared_tools}
+            facts.declared_tools = (known + b"".join(sorted(h for h in new if h not in known)))[
+                :MAX_DECLARED_BYTES
+            ]
+        if facts.started:
+            return
+        facts.started = True
+        facts.outcome = None
+        facts.start_ms = time_ms
+        facts.start_watermark_ms = self._watermark_ms
+        facts.user = event.user
+        facts.goal = event.goal
+        facts.parent_session = event.parent_session
+        if event.budget is not None:
+            facts.token_cap = event.budget.tokens
+            facts.step_cap = event.budget.steps
+            facts.cost_cap_usd = event.budget.cost_usd
+            facts.wall_cap_ms = event.budget.wall_ms
+        # Only now can a timer be due sooner than when the record was made.
+        self._context.wake_at(self._watermark_ms)
+
+    def _add_to_window(
+        self, agent: OpenWindows, event: AgentEvent, time_ms: int, topic: str, offset: int
+    ) -> None:
+        start_ms = time_ms - time_ms % self.window_ms
+        floor_ms = agent.floor_ms if agent.floor_ms > self._floor_ms else self._floor_ms
+        late = start_ms < floor_ms
+        if late:
+            start_ms = floor_ms
+        window = agent.windows.get(start_ms)
+        if window is None:
+            key = f"{event.tenant}/{event.agent}"
+            window = agent.windows[start_ms] = Window(
+                tenant=event.tenant,
+                agent=event.agent,
+                start_ms=start_ms,
+                duration_ms=self.window_ms,
+                source_partition=self.partition,
+            )
+            self._open.setdefault(start_ms, {})[key] = agent
+            self._emptied.pop(key, None)
+        window.add(event)
+        if late:
+            window.late_events += 1
+            self.late += 1
+        if self._checkpointed:
+            agent.applied[topic] = offset
+            self._touch_agent(agent)
+
+    def _touch_agent(self, agent: OpenWindows) -> None:
+        if self._checkpointed and not agent.dirty:
+            agent.dirty = True
+            self._dirty_agents.append(agent)
+
+    def _close_windows(self, outputs: list[SessionPipelineOutput]) -> None:
+        floor_ms = self._floor_at(self._progress)
+        if floor_ms <= self._floor_ms:
+            return
+        self._floor_ms = floor_ms
+        for start_ms in sorted(start_ms for start_ms in self._open if start_ms < floor_ms):
+            for key, agent in sorted(self._open.pop(start_ms).items()):
+                outputs.append(agent.windows.pop(start_ms))
+                agent.floor_ms = floor_ms
+                if agent.windows:
+                    self._touch_agent(agent)
+                elif self._checkpointed:
+                    self._touch_agent(agent)
+                    self._emptied[key] = agent
+                else:
+                    del self._agents[key]
+        outputs.append(Mark(self.partition, floor_ms))
+
+    def _floor_at(self, progress: Progress) -> int:
+        """Windows that start before this are closed once the watermark has come to that of `progress`."""
+        closed_ms = progress.watermark_ms - self.lateness_ms
+        return max(0, closed_ms - closed_ms % self.window_ms)
+
+    def _expires_ms(self, facts: SessionFacts) -> float:
+        return facts.touched_ms + (self.forget_ms if facts.outcome is None else self.linger_ms)
+
+    def _schedule(self, key: str, record: SessionRecord) -> None:
+        """Put the session's next timer on the heap; that later events move it on is seen when it comes up."""
+        due_ms = self._expires_ms(record.facts)
+        for name, detector, state_type in self._timed:
+            state = record.slots.get(name)
+            wanted_ms = detector.due_ms(state_type() if state is None else state, record.facts)
+            if wanted_ms is not None and wanted_ms < due_ms:
+                due_ms = wanted_ms
+        record.due_ms = due_ms
+        heapq.heappush(self._heap, (due_ms, key))
+        self._next_due_ms = min(self._next_due_ms, due_ms)
+
+    def _run_timers(self, key: str, record: SessionRecord, outputs: list[SessionPipelineOutput]) -> None:
+        facts = record.facts
+        context = self._context
+        for name, detector, state_type in self._timed:
+            state = record.slots.get(name)
+            if state is None:
+                state = state_type()
+            due_ms = detector.due_ms(state, facts)
+            if due_ms is None or due_ms > self._watermark_ms:
+                continue
+            context.facts = facts
+            context.tenant = facts.tenant
+            context.session = facts.session
+            context.agent = facts.last_agent
+            context.time_ms = facts.last_ms
+            context.watermark_ms = self._watermark_ms
+            context.source = Source(*self._last_place(record))
+            record.slots[name] = state
+            outputs.extend(detector.on_timer(state, context))
+            self._touch_session(record)
+        if self._expires_ms(facts) <= self._watermark_ms:
+            self._forget(key, record)
+        else:
+            self._schedule(key, record)
+
+    def _last_place(self, record: SessionRecord) -> tuple[str, int, int]:
+        topic = next(iter(self._progress.offsets), "agent.events")
+        return topic, self.partition, record.facts.last_offset
+
+    def _touch_session(self, record: SessionRecord) -> None:
+        if self._checkpointed and not record.dirty:
+            record.dirty = True
+            self._dirty_sessions.append(record)
+
+    def _forget(self, key: str, record: SessionRecord) -> None:
+        """From here on the session is a new one, whenever its bytes are deleted in fact."""
+        if not self._checkpointed:
+            del self._sessions[key]
+            return
+        facts = record.facts
+        record.facts = SessionFacts(tenant=facts.tenant, session=facts.session)
+        record.slots = {}
+        record.seen = bytearray()
+        record.husk = True
+        self._husks[key] = record
+        self._touch_session(record)
+
+    def _plan(self) -> None:
+        closes_ms = self._floor_ms + self.window_ms + self.lateness_ms
+        self._next_due_ms = min(self._heap[0][0] if self._heap else NEVER, closes_ms)
