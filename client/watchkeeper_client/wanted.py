@@ -4,8 +4,8 @@ Pure: no I/O and no clock. Commands go in as raw bytes with the present time, ac
 decision reads memory only. Times are epoch milliseconds.
 
 Of one target the newest epoch wins; between a target and the wider ones it lies in (session, agent, all
-agents of a tenant, all tenants) the strictest wins, part by part. A command that asks for less than the present
-one of its target does, in strictness or in how long it lasts, must be signed by an operator.
+agents of a tenant, all tenants) the strictest wins, part by part. A command that asks for less than the
+present one of its target does, in strictness or in how long it lasts, must be signed by an operator.
 """
 
 from __future__ import annotations
