@@ -1,0 +1,527 @@
+"""Source topics → stages → output topics: builds the Faust app for a tuple of stages and runs it.
+
+At-least-once delivery with exactly-once effect, see `streams.checkpoint`. Crash-only: whatever goes wrong
+unexpectedly ends the process, and a new one begins where the last commit left off.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NoReturn, cast
+
+import faust
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from faust.types import TP, Message
+
+from streams.admin import BrokerError, TopicError
+from streams.changelog import (
+    TOPIC_CONFIG,
+    BrokerClock,
+    KafkaChangelog,
+    KafkaOutlet,
+    changelog_topic,
+    stop_consumer,
+)
+from streams.checkpoint import FencedError, PartitionWork, StageMetrics, StateLog
+from streams.stage import RecordBatch, Stage
+from streams.transport import BatchConsumer, ClientSettings, PlainProducer, batch_topic, batches, install
+
+__all__ = ["StalledError", "Worker", "WorkerError", "WorkerSettings", "ensure_topics", "run_process"]
+
+log = logging.getLogger(__name__)
+
+# aiokafka has no types.
+_Consumer: Any = AIOKafkaConsumer
+_Admin: Any = AIOKafkaAdminClient
+_NewTopic: Any = NewTopic
+
+_HOUSEKEEPING_S = 0.1
+_READ_RECORDS = 5_000
+
+
+class WorkerError(Exception):
+    """The worker cannot go on: the process must end."""
+
+
+class StalledError(WorkerError):
+    """There is work, and the commit position does not move."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    client: ClientSettings
+    checkpoint_interval_s: float = 2.0
+    checkpoint_events: int = 20_000
+    tick_interval_s: float = 1.0
+    stall_s: float = 60.0
+    stop_s: float = 8.0
+    changelog_replication: int = 1
+
+
+@dataclass(slots=True)
+class _Assigned:
+    """A partition number of a stage that this worker has, from assignment to revocation."""
+
+    stage: Stage
+    work: PartitionWork
+    restoring: asyncio.Task[None]
+    checkpointing: asyncio.Task[None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.restoring.done() and not self.restoring.cancelled() and not self.restoring.exception()
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What the watchdog remembers of a source partition."""
+
+    committed: int | None = None
+    since: float = field(default_factory=time.monotonic)
+
+
+class _App(faust.App):
+    def _create_directories(self) -> None:
+        """None: all state is in the changelog."""
+
+
+class Worker:
+    """Runs the stages in this event loop until `stop` is called or something fails."""
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        settings: WorkerSettings,
+        *,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.stages = tuple(stages)
+        self.settings = settings
+        self.metrics = {stage.name: StageMetrics() for stage in self.stages}
+        self.lag: dict[TP, int] = {}
+        """Records from the committed offset to the end of the log, per source partition of this worker."""
+        self._on_ready = on_ready
+        self._owner = f"{settings.client.client_id}-{uuid.uuid4().hex[:12]}"
+        self._clock = BrokerClock()
+        self._assigned: dict[tuple[str, int], _Assigned] = {}
+        self._progress: dict[TP, _Progress] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.app = self._build_app()
+
+    async def run(self) -> None:
+        """Returns after `stop`, with everything checkpointed and committed. Raises what made it fail."""
+        try:
+            await ensure_topics(self.stages, self.settings)
+            await self._catch_up_on_broadcasts()
+            await self.app.start()
+            self._spawn(self._keep_house())
+            self._spawn(self._watch())
+            self._on_ready()
+            await self._until_stop_or_failure()
+            await self.revoke(self._partitions())
+        finally:
+            self._abandon_all()
+            await self._stop_app()
+        self._raise_failure()
+
+    def stop(self) -> None:
+        """Ask `run` to finish: last checkpoint, commit, leave the group."""
+        self._stop.set()
+
+    # What the transport tells us: `streams.transport.Handover`.
+
+    def assign(self, partitions: set[TP]) -> None:
+        """Begin to restore what was assigned; its batches wait for that."""
+        numbers = {
+            (stage, tp.partition) for stage in self.stages for tp in partitions if tp.topic in stage.sources
+        }
+        for stage, number in numbers:
+            work = self._make_work(stage, number)
+            restoring = asyncio.create_task(work.restore(), name=f"restore {stage.name}[{number}]")
+            restoring.add_done_callback(self._fail_from)
+            self._assigned[stage.name, number] = _Assigned(stage, work, restoring)
+        self._progress.clear()
+
+    async def revoke(self, partitions: set[TP]) -> None:
+        """Checkpoint what is going, commit it, and forget it."""
+        keys = [(stage.name, number) for stage, number in self._numbers(partitions)]
+        going = [self._assigned.pop(key) for key in keys if key in self._assigned]
+        await asyncio.gather(*(self._hand_over(assigned) for assigned in going))
+        for tp in partitions:
+            self._progress.pop(tp, None)
+            self.lag.pop(tp, None)
+
+    def _numbers(self, partitions: set[TP]) -> set[tuple[Stage, int]]:
+        return {
+            (stage, tp.partition) for stage in self.stages for tp in partitions if tp.topic in stage.sources
+        }
+
+    async def _hand_over(self, assigned: _Assigned) -> None:
+        if not assigned.ready:
+            assigned.work.abandon()
+            assigned.restoring.cancel()
+            return
+        with self._failing():
+            try:
+                await assigned.work.close()
+            except FencedError as error:
+                self._note_fenced(assigned, error)
+
+    # Batches in
+
+    def _build_app(self) -> faust.App:
+        client = self.settings.client
+        app = _App(
+            client.group_id,
+            broker=[f"kafka://{server}" for server in client.bootstrap_servers.split(",")],
+            autodiscover=False,
+            web_enabled=False,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            store="memory://",
+            processing_guarantee="at_least_once",
+            stream_wait_empty=False,
+            stream_buffer_maxsize=16,
+            broker_commit_interval=1.0,
+        )
+        install(app, client, self)
+        for stage in self.stages:
+            self._add_agent(app, stage)
+        return app
+
+    def _add_agent(self, app: faust.App, stage: Stage) -> None:
+        async def consume(stream: Any) -> None:
+            with self._failing():
+                async for batch, message in batches(stream):
+                    await self._take(stage, batch, message)
+
+        app.agent(batch_topic(app, stage.sources), name=stage.name, concurrency=1)(consume)
+
+    async def _take(self, stage: Stage, batch: RecordBatch, message: Message) -> None:
+        assigned = self._assigned.get((stage.name, batch.partition))
+        if assigned is None:
+            return  # revoked while the batch was on its way; it is not acknowledged
+        await asyncio.wait({assigned.restoring})
+        if assigned.work.closed:
+            return  # revoked, or failed, and then the process is about to end
+        await assigned.restoring
+        await assigned.work.apply(batch, partial(message.ack, self._consumer))
+        message.value = None  # only its offset is needed until the checkpoint
+        await self._checkpoint_if_due(assigned)
+
+    async def _checkpoint_if_due(self, assigned: _Assigned) -> None:
+        settings, work = self.settings, assigned.work
+        if not work.due(interval_s=settings.checkpoint_interval_s, events=settings.checkpoint_events):
+            return
+        running = assigned.checkpointing
+        if running is None or running.done():
+            assigned.checkpointing = self._spawn(self._checkpoint(assigned))
+        elif work.pending_events >= 2 * settings.checkpoint_events:
+            # The broker does not keep up: reading on would only pile up what a crash replays.
+            await asyncio.wait({running})
+
+    async def _checkpoint(self, assigned: _Assigned) -> None:
+        try:
+            await assigned.work.checkpoint()
+        except FencedError as error:
+            self._note_fenced(assigned, error)
+
+    def _note_fenced(self, assigned: _Assigned, error: FencedError) -> None:
+        self.metrics[assigned.stage.name].fenced += 1
+        log.warning("stage %s lost a partition without being told: %s", assigned.stage.name, error)
+
+    def _make_work(self, stage: Stage, number: int) -> PartitionWork:
+        client = self.settings.client
+        state = None
+        if stage.stateful:
+            topic = changelog_topic(client.group_id, stage.name)
+            changelog = KafkaChangelog(self._producer_client, client, topic, number, self._clock)
+            state = StateLog(changelog, self._owner)
+        return PartitionWork(
+            stage.make(number),
+            KafkaOutlet(self._producer_client),
+            state,
+            self.metrics[stage.name],
+            commit=self._consumer.settle,
+        )
+
+    # Clock and watchdog
+
+    async def _keep_house(self) -> None:
+        """Time-driven checkpoints, and ticks for partitions without anything to read."""
+        next_tick = time.monotonic()
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_S)
+            ticking = time.monotonic() >= next_tick
+            if ticking:
+                next_tick = time.monotonic() + self.settings.tick_interval_s
+            for (_, number), assigned in list(self._assigned.items()):
+                if not assigned.ready:
+                    continue
+                if ticking and self._caught_up(assigned, number):
+                    await assigned.work.tick(self._clock.now_ms())
+                await self._checkpoint_if_due(assigned)
+
+    def _caught_up(self, assigned: _Assigned, number: int) -> bool:
+        for topic in assigned.stage.sources:
+            tp = TP(topic, number)
+            read = self._consumer.read_position(tp)
+            if read is None or read[0] < read[1]:
+                return False
+            if self._consumer.last_handed_out(tp) != assigned.work.last_applied(topic):
+                return False
+        return True
+
+    async def _watch(self) -> None:
+        """End the process when there is work and its commit does not move: a new one may do better."""
+        pause_s = min(self.settings.stall_s / 6, 5.0)
+        while True:
+            await asyncio.sleep(pause_s)
+            tps = self._partitions()
+            if self.app.rebalancing or not tps:
+                continue
+            try:
+                ends = await self._consumer.highwaters(*tps)
+            except KafkaError:
+                # Without a broker nothing can move, and a new process would not help.
+                self._progress.clear()
+                continue
+            for tp, end in ends.items():
+                self._check_progress(TP(tp.topic, tp.partition), end)
+
+    def _check_progress(self, tp: TP, end: int) -> None:
+        now = time.monotonic()
+        committed, read = self._consumer.committed(tp), self._consumer.read_position(tp)
+        progress = self._progress.setdefault(tp, _Progress(committed, now))
+        self.lag[tp] = max(end - (committed or 0), 0)
+        behind = self._consumer.in_flight(tp) > 0 or read is None or read[0] < end
+        restoring = any(
+            not assigned.restoring.done()
+            for (_, number), assigned in self._assigned.items()
+            if number == tp.partition and tp.topic in assigned.stage.sources
+        )
+        if committed != progress.committed or not behind or restoring:
+            progress.committed, progress.since = committed, now
+        elif now - progress.since > self.settings.stall_s:
+            raise StalledError(
+                f"{tp.topic}[{tp.partition}]: nothing committed for {self.settings.stall_s:g} s at offset "
+                f"{committed}, the log ends at {end}"
+            )
+
+    # Broadcasts
+
+    async def _catch_up_on_broadcasts(self) -> None:
+        waiting = []
+        for stage in self.stages:
+            if stage.broadcast:
+                caught_up = asyncio.Event()
+                self._spawn(self._follow(stage, caught_up))
+                waiting.append(asyncio.create_task(caught_up.wait()))
+        if waiting:
+            everything = asyncio.ensure_future(asyncio.wait(waiting))
+            await self._first_of(everything)
+            everything.cancel()
+            self._raise_failure()
+
+    async def _follow(self, stage: Stage, caught_up: asyncio.Event) -> None:
+        consumer = _Consumer(
+            *stage.broadcast, **self.settings.client.connection(), auto_offset_reset="earliest", group_id=None
+        )
+        await consumer.start()
+        try:
+            sources = [
+                TopicPartition(topic, number)
+                for topic in stage.broadcast
+                for number in consumer.partitions_for_topic(topic)
+            ]
+            ends = await consumer.end_offsets(sources)
+            while True:
+                for records in (await consumer.getmany(timeout_ms=200, max_records=_READ_RECORDS)).values():
+                    for record in records:
+                        stage.on_broadcast(record)
+                    await asyncio.sleep(0)
+                if not caught_up.is_set():
+                    positions = [await consumer.position(source) for source in sources]
+                    if all(
+                        position >= ends[source] for position, source in zip(positions, sources, strict=True)
+                    ):
+                        caught_up.set()
+        finally:
+            await stop_consumer(consumer)
+
+    # Life and death
+
+    async def _until_stop_or_failure(self) -> None:
+        stopping = asyncio.create_task(self._stop.wait())
+        while not stopping.done() and not self._failure.done():
+            await self._first_of(stopping, timeout_s=_HOUSEKEEPING_S)
+            if self.app.crashed:
+                self._fail(WorkerError(f"Faust gave up: {self.app.crash_reason!r}"))
+        stopping.cancel()
+        self._raise_failure()
+
+    async def _first_of(self, other: asyncio.Future[Any], timeout_s: float | None = None) -> None:
+        either: set[asyncio.Future[Any]] = {other, self._failure}
+        await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _stop_app(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        try:
+            async with asyncio.timeout(self.settings.stop_s):
+                await self.app.stop()
+        except TimeoutError:
+            log.warning("Faust did not stop in time; all that is done is committed")
+
+    def _abandon_all(self) -> None:
+        for assigned in self._assigned.values():
+            assigned.work.abandon()
+            assigned.restoring.cancel()
+        self._assigned.clear()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._fail_from)
+        return task
+
+    def _fail_from(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    @contextlib.contextmanager
+    def _failing(self) -> Any:
+        try:
+            yield
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: BaseException) -> None:
+        """The first failure counts: what follows it is mostly its echo."""
+        if not self._failure.done():
+            self._failure.set_exception(error)
+            self._abandon_all()
+
+    def _raise_failure(self) -> None:
+        if self._failure.done():
+            self._failure.result()
+
+    def _partitions(self) -> set[TP]:
+        return {
+            TP(topic, number)
+            for (_, number), assigned in self._assigned.items()
+            for topic in assigned.stage.sources
+        }
+
+    @property
+    def _consumer(self) -> BatchConsumer:
+        return cast(BatchConsumer, self.app.consumer)
+
+    def _producer_client(self) -> Any:
+        return cast(PlainProducer, self.app.producer).client
+
+
+def run_process(
+    stages: Callable[[], Sequence[Stage]],
+    settings: WorkerSettings,
+    *,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Run until SIGTERM or SIGINT, then return. On a failure the process ends at once, with exit code 1."""
+
+    async def main() -> None:
+        worker = Worker(stages(), settings, on_ready=on_ready)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, worker.stop)
+        try:
+            await worker.run()
+        except (TopicError, BrokerError, WorkerError) as error:
+            _die(f"error: {error}")
+        except Exception:
+            _die(traceback.format_exc())
+            raise
+
+    asyncio.run(main())
+
+
+def _die(message: str) -> NoReturn:
+    print(message, file=sys.stderr, flush=True)
+    # Nothing that runs on the way out may do more damage, or hang.
+    os._exit(1)
+
+
+# Topics
+
+
+async def ensure_topics(stages: Iterable[Stage], settings: WorkerSettings) -> None:
+    """Check the stages' topics, and create the changelogs that are missing.
+
+    Raises:
+        BrokerError: no broker, or it refuses.
+        TopicError: a topic is missing or has the wrong number of partitions; the message says what to do.
+    """
+    client = settings.client
+    admin = _Admin(**client.connection())
+    try:
+        await admin.start()
+        counts = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
+        missing = _check_topics(tuple(stages), client.group_id, counts)
+        if missing:
+            await _create_changelogs(admin, missing, settings.changelog_replication)
+    except (KafkaError, OSError) as error:
+        raise BrokerError(f"no answer from the broker at {client.bootstrap_servers}: {error}") from None
+    finally:
+        await admin.close()
+
+
+def _check_topics(stages: Sequence[Stage], group_id: str, counts: dict[str, int]) -> dict[str, int]:
+    """The changelogs to create, with their partition counts."""
+    wanted = {topic for stage in stages for topic in (*stage.sources, *stage.outputs, *stage.broadcast)}
+    if absent := sorted(wanted - counts.keys()):
+        raise TopicError(f"topics missing: {', '.join(absent)}; run: watchkeeper topics create")
+    missing = {}
+    for stage in stages:
+        sources = {topic: counts[topic] for topic in stage.sources}
+        if len(set(sources.values())) != 1:
+            shown = ", ".join(f"{topic} has {count}" for topic, count in sources.items())
+            raise TopicError(
+                f"the sources of stage {stage.name} must have the same number of partitions, but {shown}: "
+                "create the odd one anew"
+            )
+        count = next(iter(sources.values()))
+        changelog = changelog_topic(group_id, stage.name)
+        if not stage.stateful:
+            continue
+        if changelog not in counts:
+            missing[changelog] = count
+        elif counts[changelog] != count:
+            raise TopicError(
+                f"changelog {changelog} has {counts[changelog]} partitions, its sources {count}: keys would "
+                f"be looked for in the wrong one. Give the sources {counts[changelog]} again or use a new group"
+            )
+    return missing
+
+
+async def _create_changelogs(admin: Any, missing: dict[str, int], replication: int) -> None:
+    requests = [
+        _NewTopic(topic, count, replication, topic_configs=TOPIC_CONFIG) for topic, count in missing.items()
+    ]
+    answer = await admin.create_topics(requests)
+    for name, code, *rest in answer.topic_errors:
+        if code not in (0, TopicAlreadyExistsError.errno):
+            raise BrokerError(f"the broker refused to create {name}: {rest[0] or for_code(code).__name__}")
