@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -49,7 +49,7 @@ class Flaw(NamedTuple):
     detail: str
 
 
-class _UnreadableError(Exception):
+class UnreadableError(Exception):
     """Carries a flaw out of a parse."""
 
     def __init__(self, reason: DeadReason, detail: str) -> None:
@@ -77,10 +77,10 @@ def decode(
             ahead_ms = item.time.timestamp() * 1000 - broker_time_ms  # type: ignore[union-attr]
             if not -MAX_PAST_MS <= ahead_ms <= MAX_FUTURE_MS:
                 flawless = False
-                found[place] = _numbered(_clock_flaw(ahead_ms), place + 1, len(found))
+                found[place] = _numbered(clock_flaw(ahead_ms), place + 1, len(found))
     if flawless:
         return found  # type: ignore[return-value]
-    return list(_with_dead_letters(found, value, topic, partition, offset, broker_time_ms))
+    return list(with_dead_letters(found, value, topic, partition, offset, broker_time_ms))
 
 
 def read_events(value: bytes | None) -> list[AgentEvent | Flaw]:
@@ -91,17 +91,17 @@ def read_events(value: bytes | None) -> list[AgentEvent | Flaw]:
     try:
         message = _parse(value or b"")
         if message.__class__ is not list:
-            return [_validated(message)]
+            return [validated(message)]
         if not message:
-            raise _UnreadableError("invalid", "the array is empty: expected at least one event")
+            raise UnreadableError("invalid", "the array is empty: expected at least one event")
         if len(message) > MAX_EVENTS_PER_MESSAGE:
             detail = (
                 f"the array has {len(message)} events: at most {MAX_EVENTS_PER_MESSAGE} are taken, split it"
             )
-            raise _UnreadableError("too_many_events", detail)
-    except _UnreadableError as error:
+            raise UnreadableError("too_many_events", detail)
+    except UnreadableError as error:
         return [error.flaw]
-    return [_numbered(_validated(item), place, len(message)) for place, item in enumerate(message, 1)]
+    return [_numbered(validated(item), place, len(message)) for place, item in enumerate(message, 1)]
 
 
 def dead_letter(
@@ -127,8 +127,8 @@ def dead_letter(
     )
 
 
-def _with_dead_letters(
-    found: list[Any],
+def with_dead_letters(
+    found: Sequence[AgentEvent | Flaw],
     value: bytes | None,
     topic: str,
     partition: int,
@@ -155,7 +155,8 @@ def _numbered(item: AgentEvent | Flaw, place: int, count: int) -> AgentEvent | F
     return item
 
 
-def _clock_flaw(ahead_ms: float) -> Flaw:
+def clock_flaw(ahead_ms: float) -> Flaw:
+    """What is said of an event whose time is this far ahead of the broker's (negative: behind)."""
     where = f"{abs(ahead_ms) / 1000:.0f} s {'ahead of' if ahead_ms > 0 else 'behind'} the broker's clock"
     return Flaw("clock", f"time: {where}, at most 5 min ahead and 24 h behind pass: set the host's clock")
 
@@ -171,7 +172,7 @@ def _parse(value: bytes) -> Any:
     """
     if len(value) > MAX_MESSAGE_BYTES:
         detail = f"the message has {len(value)} bytes: at most {MAX_MESSAGE_BYTES} are taken"
-        raise _UnreadableError("too_large", detail)
+        raise UnreadableError("too_large", detail)
     try:
         message = orjson.loads(value)
     except orjson.JSONDecodeError as error:
@@ -211,12 +212,12 @@ def _reread(value: bytes, error: orjson.JSONDecodeError | None) -> Any:
     """The exact reading: names what is wrong, and in an array with which event.
 
     Raises:
-        _UnreadableError: the message cannot be read at all.
+        UnreadableError: the message cannot be read at all.
     """
     if not value:
-        raise _UnreadableError("malformed", "the value is empty: expected one event or an array of events")
+        raise UnreadableError("malformed", "the value is empty: expected one event or an array of events")
     if value.startswith(b"\xef\xbb\xbf"):
-        raise _UnreadableError(
+        raise UnreadableError(
             "malformed", "the message starts with a byte order mark: send UTF-8 without one"
         )
     try:
@@ -230,21 +231,21 @@ def _reread(value: bytes, error: orjson.JSONDecodeError | None) -> Any:
             parse_int=_number,
         )
     except UnicodeDecodeError as problem:
-        raise _UnreadableError("malformed", f"not UTF-8 at byte {problem.start}") from None
+        raise UnreadableError("malformed", f"not UTF-8 at byte {problem.start}") from None
     except json.JSONDecodeError as problem:
-        raise _UnreadableError(
+        raise UnreadableError(
             "malformed", f"not JSON: {problem.msg.lower()} at character {problem.pos}"
         ) from None
     except RecursionError:
-        raise _UnreadableError("too_deep", f"nested deeper than {MAX_NESTING} levels") from None
+        raise UnreadableError("too_deep", f"nested deeper than {MAX_NESTING} levels") from None
     if isinstance(message, list):
-        flawed: list[Any] = [_flaw_within(item, 2) or item for item in message]
+        flawed: list[Any] = [flaw_within(item, 2) or item for item in message]
         if error is not None and not any(isinstance(item, Flaw) for item in flawed):
-            raise _UnreadableError("malformed", f"not JSON: {error.msg.lower()}")
+            raise UnreadableError("malformed", f"not JSON: {error.msg.lower()}")
         return flawed
-    flaw = _flaw_within(message, 1)
+    flaw = flaw_within(message, 1)
     if flaw is None and error is not None:
-        raise _UnreadableError("malformed", f"not JSON: {error.msg.lower()}")
+        raise UnreadableError("malformed", f"not JSON: {error.msg.lower()}")
     return flaw or message
 
 
@@ -267,7 +268,7 @@ def _number(text: str) -> int | float | Flaw:
     return number
 
 
-def _flaw_within(item: Any, depth: int) -> Flaw | None:
+def flaw_within(item: Any, depth: int) -> Flaw | None:
     """The first limit that a value at this depth breaks, if any."""
     stack = [(item, depth)]
     while stack:
@@ -300,7 +301,7 @@ def _flaw_of_text(text: str) -> Flaw | None:
 # --- plain values to events ---
 
 
-def _validated(raw: Any) -> AgentEvent | Flaw:
+def validated(raw: Any) -> AgentEvent | Flaw:
     """One event of its plain values. Types are taken strictly: a number in quotes is not a number."""
     if raw.__class__ is not dict:
         return raw if isinstance(raw, Flaw) else Flaw("invalid", f"expected an object, got {_kind(raw)}")

@@ -15,7 +15,7 @@ Kind = Literal["llm", "tool", "agent", "retrieval", "evaluation", "handoff"]
 
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
     # who and where
-    "agent": ("gen_ai.agent.name", "agent.name", "agent_name", "traceloop.agent.name", "graph.node.id"),
+    "agent": ("gen_ai.agent.name", "agent.name", "agent_name", "traceloop.agent.name"),
     "agent_version": ("gen_ai.agent.version", "service.version"),
     "session": (
         "gen_ai.conversation.id",
