@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
 
@@ -9,6 +11,9 @@ from config.kafka import client_options
 from config.settings import KafkaSettings
 from schemas.topics import TOPICS
 
+# aiokafka's admin client has no types.
+_Admin: Any = AIOKafkaAdminClient
+_NewTopic: Any = NewTopic
 _TOPIC_EXISTS = 36
 _RETENTION_MS = 7 * 24 * 3600 * 1000
 
@@ -36,7 +41,7 @@ async def create_topics(kafka: KafkaSettings) -> list[str]:
         present = await _partition_counts(admin)
         missing = [topic for topic in TOPICS if topic.name not in present]
         requests = [
-            NewTopic(topic.name, kafka.partitions, kafka.replication, topic_configs=_configs(topic.cleanup))
+            _NewTopic(topic.name, kafka.partitions, kafka.replication, topic_configs=_configs(topic.cleanup))
             for topic in missing
         ]
         answer = await admin.create_topics(requests) if requests else None
@@ -73,13 +78,13 @@ async def check_topics(kafka: KafkaSettings) -> dict[str, int]:
     return mine
 
 
-async def connect(kafka: KafkaSettings) -> AIOKafkaAdminClient:
+async def connect(kafka: KafkaSettings) -> Any:
     """A started admin client; the caller closes it.
 
     Raises:
         BrokerError: no broker.
     """
-    admin = AIOKafkaAdminClient(**client_options(kafka))
+    admin = _Admin(**client_options(kafka))
     try:
         await admin.start()
     except (KafkaConnectionError, OSError):
@@ -100,7 +105,7 @@ def _configs(cleanup: str) -> dict[str, str]:
     return configs if cleanup == "compact" else {**configs, "retention.ms": str(_RETENTION_MS)}
 
 
-async def _partition_counts(admin: AIOKafkaAdminClient) -> dict[str, int]:
+async def _partition_counts(admin: Any) -> dict[str, int]:
     return {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
 
 

@@ -1,0 +1,49 @@
+"""The stages in the order an event goes through them, and the process that runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from config.kafka import client_options
+from config.settings import Settings
+from streams import behaviour, otlp, sessions
+from streams.stage import Stage
+from streams.transport import ClientSettings
+from streams.worker import WorkerSettings, run_process
+
+
+def stages(settings: Settings) -> tuple[Stage, ...]:
+    """otlp → sessions → behaviour."""
+    partitions, stream = settings.kafka.partitions, settings.stream
+    return (
+        otlp.otlp_stage(),
+        sessions.stage(
+            window_partitions=partitions, window_ms=stream.window_ms, lateness_ms=stream.lateness_ms
+        ),
+        behaviour.stage(source_partitions=partitions),
+    )
+
+
+def worker_settings(settings: Settings) -> WorkerSettings:
+    """What the worker is told, from the settings of the process."""
+    kafka, stream = settings.kafka, settings.stream
+    security = client_options(kafka)
+    return WorkerSettings(
+        client=ClientSettings(
+            bootstrap_servers=security.pop("bootstrap_servers"),
+            group_id=f"{kafka.group_prefix}-stream",
+            security=security,
+            session_timeout_ms=kafka.session_timeout_ms,
+            rebalance_timeout_ms=kafka.rebalance_timeout_ms,
+            idempotent_producer=kafka.idempotent_producer,
+        ),
+        checkpoint_interval_s=stream.checkpoint_ms / 1000,
+        checkpoint_events=stream.checkpoint_events,
+        stall_s=stream.stall_ms / 1000,
+        changelog_replication=kafka.replication,
+    )
+
+
+def run_worker(settings: Settings, on_ready: Callable[[], None]) -> None:
+    """Runs the worker until SIGTERM; on a failure the process ends here, with exit code 1."""
+    run_process(lambda: stages(settings), worker_settings(settings), on_ready=on_ready)

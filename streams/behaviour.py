@@ -1,0 +1,62 @@
+"""agent.windows → agent.detections, agent.events.dead: what an agent's windows say, over all partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from detectors import windows
+from detectors.base import Source
+from detectors.pipeline import BehaviourPipeline
+from schemas import topics
+from schemas.dead_letter import DEAD_LETTER
+from streams.decode import Flaw, dead_letter
+from streams.sessions import detection_output
+from streams.stage import Output, RecordBatch, Stage
+
+NAME = "behaviour"
+
+
+def stage(*, source_partitions: int) -> Stage:
+    """The stage.
+
+    Args:
+        source_partitions: partitions of `agent.events`: a window is closed when the marks of all of them have
+            passed its end.
+    """
+    return Stage(
+        name=NAME,
+        sources=(topics.WINDOWS,),
+        make=lambda _partition: BehaviourProcessor(BehaviourPipeline(source_partitions)),
+        outputs=(topics.DETECTIONS, topics.DEAD),
+    )
+
+
+class BehaviourProcessor:
+    """One partition of `agent.windows`; see `streams.stage.Processor`."""
+
+    def __init__(self, pipeline: BehaviourPipeline) -> None:
+        self._pipeline = pipeline
+        self.restore = pipeline.restore
+        self.restore_marker = pipeline.restore_marker
+        self.dirty = pipeline.dirty
+        self.value = pipeline.value
+        self.marker = pipeline.marker
+
+    def process(self, batch: RecordBatch) -> Iterator[Output]:
+        topic, partition = batch.topic, batch.partition
+        for record in batch.records:
+            try:
+                item = windows.decode(record.value or b"")
+            except msgspec.DecodeError as error:
+                flaw = Flaw("malformed", f"not a window summary or a mark: {error}"[:1024])
+                letter = dead_letter(flaw, record.value, topic, partition, record.offset, record.timestamp)
+                yield Output(topics.DEAD, record.key, DEAD_LETTER.dump_json(letter))
+                continue
+            for detection in self._pipeline.process(item, Source(topic, partition, record.offset)):
+                yield detection_output(detection)
+
+    def tick(self, broker_now_ms: int) -> Iterable[Output]:
+        """Nothing: the marks of the sessions stage are this stage's clock."""
+        return ()

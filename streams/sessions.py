@@ -1,0 +1,83 @@
+"""agent.events → agent.detections, agent.windows, agent.events.dead: what must hold inside a session.
+
+Decoding and the pure pipeline (`detectors.pipeline`) do the work; this is the way in and out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from detectors.base import Source
+from detectors.pipeline import SessionPipeline, SessionPipelineOutput
+from detectors.windows import Mark, Window
+from schemas import topics
+from schemas.dead_letter import DEAD_LETTER, DeadLetter
+from schemas.detection import DETECTION, Detection
+from streams.decode import decode
+from streams.stage import Output, RecordBatch, Stage
+
+NAME = "sessions"
+
+
+def stage(*, window_partitions: int, window_ms: int, lateness_ms: int) -> Stage:
+    """The stage.
+
+    Args:
+        window_partitions: partitions of `agent.windows`, each of which must hear every mark.
+        window_ms, lateness_ms: length of a window, and how long it waits for stragglers.
+    """
+    return Stage(
+        name=NAME,
+        sources=(topics.EVENTS,),
+        make=lambda partition: SessionProcessor(
+            SessionPipeline(partition, window_ms=window_ms, lateness_ms=lateness_ms), window_partitions
+        ),
+        outputs=(topics.DETECTIONS, topics.WINDOWS, topics.DEAD),
+    )
+
+
+class SessionProcessor:
+    """One partition of `agent.events`; see `streams.stage.Processor`."""
+
+    def __init__(self, pipeline: SessionPipeline, window_partitions: int) -> None:
+        self._pipeline = pipeline
+        self._window_partitions = range(window_partitions)
+        self.restore = pipeline.restore
+        self.restore_marker = pipeline.restore_marker
+        self.dirty = pipeline.dirty
+        self.value = pipeline.value
+        self.marker = pipeline.marker
+
+    def process(self, batch: RecordBatch) -> Iterator[Output]:
+        topic, partition = batch.topic, batch.partition
+        take = self._pipeline.process
+        for record in batch.records:
+            source = Source(topic, partition, record.offset)
+            broker_ms = record.timestamp
+            for item in decode(record.value, topic, partition, record.offset, broker_ms):
+                if isinstance(item, DeadLetter):
+                    yield Output(topics.DEAD, record.key, DEAD_LETTER.dump_json(item))
+                else:
+                    caused = take(item, source, broker_ms)
+                    if caused:
+                        yield from self._outputs(caused)
+
+    def tick(self, broker_now_ms: int) -> Iterator[Output]:
+        return self._outputs(self._pipeline.advance(broker_now_ms))
+
+    def _outputs(self, caused: Iterable[SessionPipelineOutput]) -> Iterator[Output]:
+        for value in caused:
+            if isinstance(value, Mark):
+                encoded, key = value.encode(), f"mark/{value.source_partition}".encode()
+                for partition in self._window_partitions:
+                    yield Output(topics.WINDOWS, key, encoded, partition=partition)
+            elif isinstance(value, Window):
+                yield Output(topics.WINDOWS, topics.agent_key(value.tenant, value.agent), value.encode())
+            else:
+                yield detection_output(value)
+
+
+def detection_output(detection: Detection) -> Output:
+    """A detection on its way to `agent.detections`."""
+    key = topics.agent_key(detection.tenant, detection.agent)
+    return Output(topics.DETECTIONS, key, DETECTION.dump_json(detection))
