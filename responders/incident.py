@@ -181,7 +181,7 @@ class PageStatus:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """The fold of an incident's events up to ``version``. ``containments`` are by ``scope_of`` their target."""
+    """The fold of an incident's events up to ``version``. ``containments`` go by ``scope_of`` the target."""
 
     incident_id: str
     version: int

@@ -1,4 +1,4 @@
-"""The tables of the incident store. Times are epoch milliseconds; JSON is kept as text, the same in both databases."""
+"""The tables of the incident store. Times are epoch milliseconds; JSON is text, alike in both databases."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ targets = Table(
     Column("published", Integer, nullable=False),
     Index(None, "status", "publish_at_ms"),
 )
-"""The wanted state of each target: its newest command, and whether it is ``wanted``, ``published`` or ``confirmed``."""
+"""The newest command of each target, and whether it is ``wanted``, ``published`` or ``confirmed``."""
 
 commands = Table(
     "commands",
@@ -158,7 +158,7 @@ outbox = Table(
     Index(None, "status", "not_before_ms"),
     Index(None, "lane", "status"),
 )
-"""Effects to carry out. Rows of one lane go one after the other; ``token`` fences off a sender that lost its lease."""
+"""Effects to carry out. Rows of a lane go one by one; ``token`` fences off a sender that lost its lease."""
 
 messages = Table(
     "messages",
@@ -171,7 +171,7 @@ messages = Table(
     Column("digest", String(64), nullable=False),
     PrimaryKeyConstraint("incident_id", "page", "channel"),
 )
-"""Where each delivered page is, and a digest of what it says, so that an edit that changes nothing is not sent."""
+"""Where each delivered page is, and a digest of what it says: an edit that changes nothing is not sent."""
 
 offsets = Table(
     "offsets",

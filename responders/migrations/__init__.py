@@ -1,4 +1,4 @@
-"""The store's schema, step by step. `upgrade` brings a database to the newest step; it may run at any time."""
+"""The store's schema, step by step. `upgrade` brings a database to the newest one; it may run at any time."""
 
 from __future__ import annotations
 

@@ -1,0 +1,292 @@
+"""The incident store: the log, and everything that must change together with it, in one transaction.
+
+Functions take the `Connection` of the transaction they are part of; `Store.transact` runs one and repeats it
+when another writer was faster. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+import stamina
+from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+
+from responders import tables, wanted, wording
+from responders.containment import scope_of
+from responders.database import READ, StoreError, make_engine
+from responders.decide import Decision
+from responders.effects import Hold, Page, PublishIncidentEvents, Release, SetTimer, UpdatePage
+from responders.incident import Incident, fold
+from schemas.base import epoch_ms
+from schemas.detection import Detection
+from schemas.incident import INCIDENT_EVENT, IncidentEvent, Triggered
+
+T = TypeVar("T")
+_LOST_RACE: Final = frozenset({"40001", "40P01", "23505"})
+"""SQLSTATE of a serialization failure, a deadlock and a unique violation."""
+
+
+class Conflict(Exception):  # noqa: N818 - what happened, not a fault
+    """Another writer was faster; the transaction changed nothing and can be run again."""
+
+
+class Store:
+    """One database of incidents. Synchronous: services call it from a thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def open(cls, url: str) -> Store:
+        """The store at ``url``, whose schema is up to date (`responders.migrations.upgrade`).
+
+        Raises:
+            StoreError: the URL is wrong.
+        """
+        return cls(make_engine(url))
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """What ``work`` returns, its changes committed. After a conflict it is run again.
+
+        Raises:
+            StoreError: the database cannot be reached, is full, or stays locked. Nothing has changed.
+        """
+        for attempt in stamina.retry_context(
+            on=Conflict, attempts=50, timeout=60, wait_initial=0.002, wait_max=0.2, wait_jitter=0.01
+        ):
+            with attempt:
+                return self._once(work)
+        raise AssertionError("a retry context ends by returning or raising")
+
+    def _once(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._engine.begin() as connection:
+                return work(connection)
+        except IntegrityError as error:
+            raise Conflict(str(error.orig)) from error
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) in _LOST_RACE:
+                raise Conflict(str(error.orig)) from error
+            raise _unusable(error) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A consistent view for reading. Raises StoreError."""
+        options: dict[str, Any] = {READ: True}
+        if self._engine.dialect.name == "postgresql":
+            options["isolation_level"] = "REPEATABLE READ"
+        try:
+            with self._engine.connect().execution_options(**options) as connection:
+                yield connection
+        except OperationalError as error:
+            raise _unusable(error) from error
+
+
+def _unusable(error: DBAPIError) -> StoreError:
+    cause = (str(error.orig).strip().splitlines() or ["no reason given"])[0]
+    return StoreError(f"the store does not answer ({cause}): check the database and its disk")
+
+
+def insert_new(connection: Connection, table: Table, **values: Any) -> bool:
+    """Insert a row unless one with its key is there; whether it was inserted."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).values(**values).on_conflict_do_nothing()
+    return connection.execute(statement).rowcount == 1
+
+
+# The log
+
+
+def events_of(connection: Connection, incident_id: str, until: datetime | None = None) -> list[IncidentEvent]:
+    """The incident's events in order, up to and including ``until``; none for an unknown incident."""
+    rows = connection.execute(
+        select(tables.events.c.event)
+        .where(tables.events.c.incident_id == incident_id)
+        .order_by(tables.events.c.version)
+    ).scalars()
+    events = [INCIDENT_EVENT.validate_json(row) for row in rows]
+    return events if until is None else [event for event in events if event.time <= until]
+
+
+def load(connection: Connection, incident_id: str) -> Incident | None:
+    """The incident as it is, locked against other writers until the transaction ends."""
+    row = tables.incidents.c.incident_id
+    connection.execute(select(row).where(row == incident_id).with_for_update())
+    return fold(events_of(connection, incident_id))
+
+
+def save(connection: Connection, decision: Decision, now: datetime) -> None:
+    """Append the decision's events and put its effects where they will be carried out.
+
+    Raises:
+        IntegrityError: another writer appended first (`Store.transact` turns it into a `Conflict`).
+    """
+    if decision.events:
+        incident = decision.incident
+        assert incident is not None  # noqa: S101 - there is no event without its incident
+        connection.execute(insert(tables.events), [_event_row(event) for event in decision.events])
+        _project(connection, incident, opened=decision.events[0].version == 1)
+    for effect in decision.effects:
+        match effect:
+            case Hold():
+                wanted.hold(connection, effect, epoch_ms(now))
+            case Release():
+                wanted.release(connection, effect, epoch_ms(now))
+            case SetTimer():
+                insert_new(
+                    connection,
+                    tables.timers,
+                    timer_key=effect.key,
+                    incident_id=effect.incident_id,
+                    kind=effect.kind,
+                    scope=scope_of(effect.target),
+                    epoch=effect.epoch,
+                    due_ms=epoch_ms(effect.due),
+                )
+            case Page() | UpdatePage() | PublishIncidentEvents():
+                _to_outbox(connection, effect, epoch_ms(now))
+
+
+def _event_row(event: IncidentEvent) -> dict[str, Any]:
+    return {
+        "incident_id": event.incident_id,
+        "version": event.version,
+        "type": event.type,
+        "time_ms": epoch_ms(event.time),
+        "event": event.model_dump_json(by_alias=True, exclude_none=True),
+    }
+
+
+def projection_of(incident: Incident) -> dict[str, Any]:
+    """The incident's row in the list, a function of its log alone."""
+    first = incident.detections[0] if incident.detections else None
+    return {
+        "incident_id": incident.incident_id,
+        "version": incident.version,
+        "state": incident.state,
+        "severity": incident.severity,
+        "containment": incident.containment,
+        "tenant": incident.tenant,
+        "agent": incident.agent,
+        "session": incident.session,
+        "headline": incident.summary if first is None else wording.headline(first),
+        "summary": incident.summary,
+        "opened_ms": epoch_ms(incident.opened_at),
+        "updated_ms": epoch_ms(incident.updated_at),
+        "resolved_ms": None if incident.resolved_at is None else epoch_ms(incident.resolved_at),
+    }
+
+
+def _project(connection: Connection, incident: Incident, opened: bool) -> None:
+    row = projection_of(incident)
+    if opened:
+        connection.execute(insert(tables.incidents).values(**row))
+    else:
+        is_it = tables.incidents.c.incident_id == incident.incident_id
+        connection.execute(update(tables.incidents).where(is_it).values(**row))
+    if not incident.open:
+        connection.execute(
+            delete(tables.grouping).where(tables.grouping.c.incident_id == incident.incident_id)
+        )
+
+
+def _to_outbox(
+    connection: Connection, effect: Page | UpdatePage | PublishIncidentEvents, now_ms: int
+) -> None:
+    # Pages of an incident to one channel follow each other, and so do its published events.
+    lane = "log" if isinstance(effect, PublishIncidentEvents) else effect.channel
+    insert_new(
+        connection,
+        tables.outbox,
+        effect_key=effect.key,
+        lane=f"{effect.incident_id}:{lane}",
+        kind=type(effect).__name__,
+        effect=_encode(effect),
+        status="pending",
+        attempts=0,
+        in_doubt=False,
+        not_before_ms=now_ms,
+        lease_until_ms=0,
+        token=0,
+        created_ms=now_ms,
+    )
+
+
+def _encode(effect: Page | UpdatePage | PublishIncidentEvents) -> str:
+    return json.dumps(asdict(effect), ensure_ascii=False, sort_keys=True)
+
+
+# The inbox and the causes
+
+
+def seen(connection: Connection, source_key: str) -> bool:
+    """Whether this input has been decided about."""
+    row = tables.inbox.c.source_key
+    return connection.execute(select(row).where(row == source_key)).first() is not None
+
+
+def mark_seen(connection: Connection, source_key: str, incident_id: str | None, now: datetime) -> None:
+    """Raises IntegrityError when another writer marked it first."""
+    connection.execute(
+        insert(tables.inbox).values(source_key=source_key, incident_id=incident_id, time_ms=epoch_ms(now))
+    )
+
+
+def grouping_keys(tenant: str, agent: str, session: str | None) -> tuple[str, ...]:
+    """What makes detections one cause, the strongest first: the session, then the agent."""
+    of_agent = json.dumps(["agent", tenant, agent], ensure_ascii=False)
+    if session is None:
+        return (of_agent,)
+    return (json.dumps(["session", tenant, session], ensure_ascii=False), of_agent)
+
+
+def open_incident(connection: Connection, keys: Sequence[str]) -> str | None:
+    """The open incident that holds one of ``keys``, the first one first."""
+    rows = connection.execute(
+        select(tables.grouping.c.key, tables.grouping.c.incident_id).where(tables.grouping.c.key.in_(keys))
+    )
+    held = {row.key: row.incident_id for row in rows}
+    return next((held[key] for key in keys if key in held), None)
+
+
+def claim_keys(connection: Connection, decision: Decision, keys: Sequence[str]) -> None:
+    """Give the causes ``keys`` to the incident, as far as no other open one has them.
+
+    Raises:
+        Conflict: the incident was opened for causes that another writer has just opened one for.
+    """
+    incident = decision.incident
+    if incident is None or not incident.open:
+        return
+    opened = bool(decision.events) and isinstance(decision.events[0].data, Triggered)
+    for key in keys:
+        if not insert_new(connection, tables.grouping, key=key, incident_id=incident.incident_id) and opened:
+            raise Conflict(f"{key} has an open incident")
+
+
+def detections_of(connection: Connection, incident_id: str) -> int:
+    """How many detections the incident has taken in, those not worth a line in its log included."""
+    statement = select(func.count()).where(tables.inbox.c.incident_id == incident_id)
+    return connection.execute(statement).scalar_one()
+
+
+def incident_id_for(seed: str) -> str:
+    """A short id that people can type, the same for the same seed: ``INC-`` and ten letters or digits."""
+    digest = hashlib.sha256(seed.encode()).digest()
+    return "INC-" + base64.b32encode(digest)[:10].decode()
+
+
+def detection_key(detection: Detection) -> str:
+    return f"detection:{detection.detection_id}"

@@ -1,0 +1,256 @@
+"""From something that happened to a committed decision: load, decide, save, in one transaction.
+
+`Responder` is the whole of the responder without Kafka, Slack or a loop: services, the command line and the
+HTTP API call it, and every method may be called again about the same thing without doing it again.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from responders import event_store, tables, wanted
+from responders.decide import (
+    AckSeen,
+    Action,
+    ActionRefused,
+    CommandDelivered,
+    Contain,
+    DetectionSeen,
+    Input,
+    Lift,
+    PersonActs,
+    TimerFired,
+    decide,
+)
+from responders.effects import Release
+from responders.event_store import Store
+from responders.incident import Incident
+from responders.policy import Policy
+from schemas.base import epoch_ms
+from schemas.control import ControlAck, Target
+from schemas.detection import Detection
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The record that brought an input: its offset is committed with the decision."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseIds:
+    """Ids for one transaction: epochs come from the target's row, which it locks."""
+
+    connection: Connection
+    now_ms: int
+
+    def incident_id(self, seed: str) -> str:
+        return event_store.incident_id_for(seed)
+
+    def command_id(self) -> str:
+        return f"cmd-{uuid.uuid4().hex}"
+
+    def epoch(self, target: Target) -> int:
+        return wanted.next_epoch(self.connection, target, self.now_ms)
+
+
+class Responder:
+    """Decisions on one store under one policy. Synchronous; safe to use from several threads.
+
+    Every method raises StoreError when the database does not answer; then nothing has changed.
+    """
+
+    def __init__(self, store: Store, policy: Policy, clock: Clock = utc_now) -> None:
+        self.store = store
+        self.policy = policy
+        self.clock = clock
+
+    def detection(self, detection: Detection, source: Source | None = None) -> Incident | None:
+        """The incident it opened or joined; None for one seen before, or not worth an incident."""
+
+        def work(connection: Connection) -> Incident | None:
+            now = self.clock()
+            _mark_offset(connection, source)
+            key = event_store.detection_key(detection)
+            if event_store.seen(connection, key):
+                return None
+            keys = event_store.grouping_keys(detection.tenant, detection.agent, detection.session)
+            known = event_store.open_incident(connection, keys)
+            incident = self._decide(connection, DetectionSeen(detection), known, now, keys)
+            event_store.mark_seen(connection, key, incident.incident_id if incident else None, now)
+            return incident
+
+        return self.store.transact(work)
+
+    def ack(self, ack: ControlAck, source: Source | None = None) -> bool:
+        """Take in an enforcement point's answer. False for a command that was never issued here."""
+
+        def work(connection: Connection) -> bool:
+            now = self.clock()
+            _mark_offset(connection, source)
+            target = wanted.target_of_command(connection, ack.command_id)
+            if target is None:
+                return False
+            fresh = event_store.insert_new(
+                connection,
+                tables.acks,
+                command_id=ack.command_id,
+                enforcement_point=ack.enforcement_point,
+                result=ack.result,
+                reason=ack.reason,
+                time_ms=epoch_ms(ack.time),
+            )
+            if fresh:
+                if ack.result == "applied":
+                    wanted.confirm(connection, ack.command_id)
+                for incident_id in wanted.incidents_holding(connection, target):
+                    self._decide(connection, AckSeen(ack, target), incident_id, now)
+            return True
+
+        return self.store.transact(work)
+
+    def published(self, command: wanted.WantedCommand, again_after_ms: int) -> None:
+        """The broker has the command; unless it is confirmed it is due again after ``again_after_ms``."""
+
+        def work(connection: Connection) -> None:
+            now = self.clock()
+            wanted.published(connection, command, epoch_ms(now) + again_after_ms)
+            given = CommandDelivered(command.target, command.epoch)
+            for incident_id in wanted.incidents_holding(connection, command.target):
+                self._decide(connection, given, incident_id, now)
+
+        self.store.transact(work)
+
+    def fire_timers(self, limit: int = 100) -> int:
+        """Decide about every timer that is due; how many there were."""
+        timers = tables.timers
+        with self.store.reading() as connection:
+            due = connection.execute(
+                select(timers.c.timer_key)
+                .where(timers.c.due_ms <= epoch_ms(self.clock()))
+                .order_by(timers.c.due_ms)
+                .limit(limit)
+            ).scalars()
+            keys = list(due)
+        for key in keys:
+            self.store.transact(lambda connection, key=key: self._fire(connection, key))  # type: ignore[misc]
+        return len(keys)
+
+    def _fire(self, connection: Connection, key: str) -> None:
+        is_it = tables.timers.c.timer_key == key
+        row = connection.execute(select(tables.timers).where(is_it)).mappings().first()
+        if row is None or connection.execute(delete(tables.timers).where(is_it)).rowcount != 1:
+            return  # another responder has fired it
+        target = wanted.target_of_scope(row["scope"])
+        given = TimerFired(row["kind"], target, row["epoch"])
+        self._decide(connection, given, row["incident_id"], self.clock())
+
+    def act(self, incident_id: str, person: str, action: Action) -> Incident:
+        """What a person does about an incident.
+
+        Raises:
+            ActionRefused: not possible; the message says why.
+        """
+
+        def work(connection: Connection) -> Incident:
+            incident = self._decide(connection, PersonActs(person, action), incident_id, self.clock())
+            if incident is None:
+                raise ActionRefused(f"there is no incident {incident_id}")
+            return incident
+
+        return self.store.transact(work)
+
+    def contain(self, person: str, action: Contain) -> Incident:
+        """Hold a target by hand, in the open incident it belongs to or in a new one."""
+
+        def work(connection: Connection) -> Incident:
+            target = action.target
+            keys = event_store.grouping_keys(target.tenant, target.agent, target.session)
+            known = event_store.open_incident(connection, keys)
+            incident = self._decide(connection, PersonActs(person, action), known, self.clock(), keys)
+            assert incident is not None  # noqa: S101 - containing opens one
+            return incident
+
+        return self.store.transact(work)
+
+    def lift(self, person: str, action: Lift) -> tuple[Target, ...]:
+        """Let a target run: every incident lets go of it and of its sessions. Whom that was about."""
+
+        def work(connection: Connection) -> tuple[Target, ...]:
+            held = wanted.holders(connection, action.target)
+            for incident_id in dict.fromkeys(incident_id for incident_id, _ in held):
+                self._decide(connection, PersonActs(person, action), incident_id, self.clock())
+            if not held:
+                self._run_anyway(connection, action)
+            return tuple(dict.fromkeys(target for _, target in held)) or (action.target,)
+
+        return self.store.transact(work)
+
+    def _run_anyway(self, connection: Connection, action: Lift) -> None:
+        """Nobody here holds it, yet an agent may obey a command of a store that was lost."""
+        now_ms = epoch_ms(self.clock())
+        ids = DatabaseIds(connection, now_ms)
+        epoch = ids.epoch(action.target)
+        wanted.release(
+            connection, Release(None, action.target, epoch, ids.command_id(), action.reason), now_ms
+        )
+
+    def _decide(
+        self,
+        connection: Connection,
+        given: Input,
+        incident_id: str | None,
+        now: datetime,
+        keys: Sequence[str] = (),
+    ) -> Incident | None:
+        incident = None if incident_id is None else event_store.load(connection, incident_id)
+        decision = decide(given, incident, self.policy, now, DatabaseIds(connection, epoch_ms(now)))
+        event_store.save(connection, decision, now)
+        event_store.claim_keys(connection, decision, keys)
+        return decision.incident
+
+    def decided(self, connection: Connection, given: Input, incident_id: str) -> None:
+        """Decide inside a transaction that the caller has: the outbox settles a row together with its
+        outcome.
+        """
+        self._decide(connection, given, incident_id, self.clock())
+
+
+def _mark_offset(connection: Connection, source: Source | None) -> None:
+    """Past this record, unless the partition is further already (a redelivery)."""
+    if source is None:
+        return
+    offsets, following = tables.offsets, source.offset + 1
+    known = {"topic": source.topic, "partition": source.partition}
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    connection.execute(
+        dialect.insert(offsets).values(**known, next_offset=following).on_conflict_do_nothing()
+    )
+    connection.execute(
+        update(offsets)
+        .where(offsets.c.topic == source.topic, offsets.c.partition == source.partition)
+        .where(offsets.c.next_offset < following)
+        .values(next_offset=following)
+    )
+
+
+def offsets_of(store: Store, topic: str) -> dict[int, int]:
+    """The next offset of each partition of the topic that a decision has been stored for."""
+    rows = select(tables.offsets).where(tables.offsets.c.topic == topic)
+    with store.reading() as connection:
+        return {row.partition: row.next_offset for row in connection.execute(rows)}

@@ -1,0 +1,122 @@
+"""The outbox: effects that were committed with their decision, claimed, carried out and settled.
+
+Rows are claimed by status, never by the order of their ids: transactions do not commit in that order. A claim
+is a lease; its fencing token keeps a sender that was frozen past it from settling a row that someone else has
+by then.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, and_, case, exists, or_, select, update
+
+from responders import tables
+from responders.effects import (
+    Delivered,
+    Outcome,
+    Page,
+    Permanent,
+    PublishIncidentEvents,
+    Retryable,
+    Sendable,
+    UpdatePage,
+)
+
+LEASE_MS: Final = 30_000
+FIRST_RETRY_MS: Final = 500
+LONGEST_RETRY_MS: Final = 30_000
+_KINDS: Final = {kind.__name__: kind for kind in (Page, UpdatePage, PublishIncidentEvents)}
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A row that is ours until the lease runs out.
+
+    ``in_doubt``: an earlier attempt may have been carried out.
+    """
+
+    row_id: int
+    token: int
+    attempts: int
+    in_doubt: bool
+    effect: Sendable
+
+
+def claim(connection: Connection, now_ms: int, limit: int = 20, kinds: Sequence[str] = ()) -> list[Claimed]:
+    """Take rows that are due, and rows whose sender's lease has run out; at most one of a lane."""
+    box = tables.outbox
+    earlier = box.alias()
+    ready = or_(
+        and_(box.c.status == "pending", box.c.not_before_ms <= now_ms),
+        and_(box.c.status == "claimed", box.c.lease_until_ms < now_ms),
+    )
+    waits = exists().where(
+        earlier.c.lane == box.c.lane,
+        earlier.c.row_id < box.c.row_id,
+        earlier.c.status.in_(("pending", "claimed")),
+    )
+    of_kind = [box.c.kind.in_(kinds)] if kinds else []
+    rows = connection.execute(
+        select(box.c.row_id)
+        .where(ready, ~waits, *of_kind)
+        .order_by(box.c.not_before_ms, box.c.row_id)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=box)
+    ).scalars()
+    row_ids = list(rows)
+    if not row_ids:
+        return []
+    claimed = connection.execute(
+        update(box)
+        .where(box.c.row_id.in_(row_ids))
+        .values(
+            # Whoever held the lease before may have died after sending.
+            in_doubt=case((box.c.status == "claimed", True), else_=box.c.in_doubt),
+            status="claimed",
+            attempts=box.c.attempts + 1,
+            token=box.c.token + 1,
+            lease_until_ms=now_ms + LEASE_MS,
+        )
+        .returning(box)
+    ).mappings()
+    return sorted((_claimed(row) for row in claimed), key=lambda each: each.row_id)
+
+
+def _claimed(row: Any) -> Claimed:
+    effect = _KINDS[row["kind"]](**json.loads(row["effect"]))
+    return Claimed(row["row_id"], row["token"], row["attempts"], row["in_doubt"], effect)
+
+
+def settle(connection: Connection, claimed: Claimed, outcome: Outcome, now_ms: int) -> bool:
+    """Write down how it ended. False when the lease was lost: someone else settles the row."""
+    values: dict[str, Any]
+    match outcome:
+        case Delivered():
+            values = {"status": "done", "in_doubt": False, "last_error": None}
+        case Permanent():
+            values = {"status": "failed", "in_doubt": False, "last_error": outcome.reason[:2000]}
+        case Retryable():
+            values = {
+                "status": "pending",
+                "in_doubt": outcome.in_doubt,
+                "not_before_ms": now_ms + retry_after_ms(outcome, claimed.attempts),
+                "last_error": outcome.reason[:2000],
+            }
+    box = tables.outbox
+    is_ours = (box.c.row_id == claimed.row_id, box.c.token == claimed.token, box.c.status == "claimed")
+    return connection.execute(update(box).where(*is_ours).values(**values)).rowcount == 1
+
+
+def retry_after_ms(outcome: Retryable, attempts: int) -> int:
+    """What the other side asked for, or twice as long as the time before, up to half a minute.
+
+    >>> [retry_after_ms(Retryable("down"), attempts) for attempts in (1, 2, 3, 20)]
+    [500, 1000, 2000, 30000]
+    """
+    if outcome.after_ms is not None:
+        return outcome.after_ms
+    return int(min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** min(attempts - 1, 16)))

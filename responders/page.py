@@ -1,0 +1,232 @@
+"""A page, for a person at three in the morning: who, what, since when, what was done, what to type.
+
+Rendered from the incident as it is when it is sent, as Slack Block Kit; the terminal shows the same blocks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from slack_sdk.models.blocks import (
+    Block,
+    ContextBlock,
+    DividerBlock,
+    HeaderBlock,
+    MarkdownTextObject,
+    PlainTextObject,
+    SectionBlock,
+)
+
+from responders import wording
+from responders.containment import describe
+from responders.incident import Containment, Incident
+from schemas.detection import Detection
+
+_HEADER_CHARS: Final = 150
+_TEXT_CHARS: Final = 2_900
+_FIELD_CHARS: Final = 1_900
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """``text`` is what a notification shows; ``blocks`` are Block Kit as plain JSON."""
+
+    text: str
+    blocks: tuple[dict[str, Any], ...]
+
+    @property
+    def digest(self) -> str:
+        """Changes when what a person sees changes."""
+        seen = json.dumps([self.text, self.blocks], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(seen.encode()).hexdigest()
+
+
+def escape(text: str) -> str:
+    """``text`` as mrkdwn shows it literally: it cannot link, mention or call a channel.
+
+    >>> escape("<!channel> & co")
+    '&lt;!channel&gt; &amp; co'
+    """
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def render(incident: Incident, page: str, detections: int | None = None) -> Message:
+    """The page of this transition. ``detections`` is how many the incident took in, when known."""
+    status = next((each for (name, _), each in incident.pages.items() if name == page), None)
+    headline = incident.summary if status is None else status.headline
+    sign, latest = _sign(incident), _worst(incident)
+    blocks: list[Block] = [
+        HeaderBlock(
+            text=PlainTextObject(text=_cut(f"{_sign(incident)} {headline}", _HEADER_CHARS), emoji=True)
+        ),
+        SectionBlock(text=_mrkdwn(escape(incident.summary if latest is None else latest.summary))),
+        SectionBlock(fields=[_field(name, value) for name, value in _facts(incident, latest, detections)]),
+        SectionBlock(text=_mrkdwn("\n".join(_done(incident)))),
+        DividerBlock(),
+        SectionBlock(text=_mrkdwn("\n".join(_to_do(incident, latest)))),
+        ContextBlock(elements=[_mrkdwn(_footer(incident))]),
+    ]
+    text = f"{sign} {incident.severity.upper()} {headline} ({incident.incident_id})"
+    return Message(escape(_cut(text, _TEXT_CHARS)), tuple(block.to_dict() for block in blocks))
+
+
+def _worst(incident: Incident) -> Detection | None:
+    """The newest detection of the incident's severity: what a person should read first."""
+    severe = [each for each in incident.detections if each.severity == incident.severity]
+    return severe[-1] if severe else next(iter(incident.detections), None)
+
+
+def _sign(incident: Incident) -> str:
+    if not incident.open:
+        return "✅"
+    if incident.containment == "disobeyed":
+        return "🚨"
+    return wording.SIGNS[incident.severity]
+
+
+def _facts(incident: Incident, detection: Detection | None, detections: int | None) -> list[tuple[str, str]]:
+    others = incident.agents[1:]
+    agent = wording.name_of(incident.agent) + (f" with {', '.join(others[:4])}" if others else "")
+    facts = [("Agent", agent), ("Severity", incident.severity)]
+    if incident.session is not None:
+        facts.append(("Session", incident.session))
+    facts.append(
+        ("Since", f"{_time(incident.onset)} ({_span(incident.onset, incident.opened_at)} before this page)")
+    )
+    if detection is not None:
+        facts.append(("Measured", measured(detection)))
+        count = len(incident.detections) if detections is None else max(detections, 1)
+        names = dict.fromkeys(each.detector for each in incident.detections)
+        facts.append(("Seen by", f"{', '.join(names)} ({count} detection{'s' if count != 1 else ''})"))
+    return facts
+
+
+def measured(detection: Detection) -> str:
+    """The figure behind the sentence: what was seen, what is normal, where the limit lies, from how much."""
+    if detection.observed is None:
+        words = [detection.metric]
+    else:
+        words = [f"{detection.metric} {_amount(detection.metric, detection.observed)}"]
+    if detection.expected is not None:
+        words.append(f"normally {_amount(detection.metric, detection.expected)}")
+    if detection.threshold is not None:
+        words.append(f"limit {_amount(detection.metric, detection.threshold)}")
+    words.append(f"from {detection.sample_size} event{'s' if detection.sample_size != 1 else ''}")
+    return ", ".join(words)
+
+
+def _amount(metric: str, value: float) -> str:
+    if metric.endswith("_usd"):
+        return f"${value:,.2f}"
+    if metric.endswith(("_rate", "_ratio", "_share")) and 0 <= value <= 1:
+        return f"{value:.1%}"
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.3g}"
+
+
+def _done(incident: Incident) -> list[str]:
+    lines = [_contained(each) for each in incident.containments.values()]
+    if not lines:
+        lines = ["*Nothing was stopped.* The agent goes on."]
+    if incident.acknowledged_by is not None and incident.acknowledged_at is not None:
+        lines.append(
+            f"Acknowledged by {escape(incident.acknowledged_by)}, {_time(incident.acknowledged_at)}."
+        )
+    if incident.resolved_at is not None:
+        how = "Marked a false alarm" if incident.false_alarm else "Resolved"
+        why = f": {escape(incident.resolution)}" if incident.resolution else ""
+        lines.append(f"{how} by {escape(incident.resolved_by or '')}, {_time(incident.resolved_at)}{why}.")
+    return lines[-20:]
+
+
+def _contained(held: Containment) -> str:
+    who = escape(wording.name_of(held.target.agent))
+    if held.target.session is not None:
+        who += f" in session {escape(held.target.session)}"
+    what = describe(held.wanted)
+    took = _span(held.issued_at, held.applied_at)
+    match held.state:
+        case "none" if held.proposed == "approve":
+            words = f"✋ *Waiting for approval:* {what} {who}."
+        case "none":
+            words = f"👁 *Shadow:* would have ordered {who} to {what}."
+        case "requested" if held.refused_at is not None:
+            why = escape(held.refusal or "")
+            words = f"⚠️ *Refused:* {who} does not accept the order to {what} ({why})."
+        case "requested" if held.unconfirmed_at is not None:
+            words = f"⚠️ *Not confirmed:* {who} was ordered to {what}, and nobody answers. It may be going on."
+        case "requested":
+            words = f"⏳ *Ordered:* {who} to {what}, {_time(held.issued_at)}. Not confirmed yet."
+        case "applied":
+            words = f"🛑 *Obeyed:* {who}: {what}, {took} after the order."
+        case "verified":
+            words = f"🛑 *Proved:* {who}: {what}, obeyed {took} after the order, and nothing was seen since."
+        case "disobeyed":
+            words = f"🚨 *Disobeyed:* {who} was ordered to {what} and goes on. Stop its host or its keys."
+        case "released":
+            words = f"▶️ *Released:* {who} may run again, {_time(held.released_at)}."
+    return words
+
+
+def _to_do(incident: Incident, detection: Detection | None) -> list[str]:
+    lines = []
+    if detection is not None:
+        lines.append(f"*Runbook:* {escape(detection.runbook)}")
+    if incident.open and incident.acknowledged_by is None:
+        lines.append(f"*Take it:* `watchkeeper ack {incident.incident_id}`")
+    held = [each for each in incident.containments.values() if each.active]
+    if any(each.proposed == "approve" and not each.active for each in incident.containments.values()):
+        lines.append(f"*Approve:* `watchkeeper approve {incident.incident_id}`")
+    if incident.open and not held:
+        target = f"{incident.tenant}/{incident.agent}"
+        lines.append(f"*Stop it:* `watchkeeper halt {_typed(target)}`")
+    lines += [f"*Let it run again:* `watchkeeper resume {_typed(each.target.key)}`" for each in held[:5]]
+    if incident.open:
+        lines.append(f"*Close:* `watchkeeper resolve {incident.incident_id}`")
+    lines.append(f"*Everything known:* `watchkeeper incident {incident.incident_id}`")
+    return lines
+
+
+def _typed(target: str) -> str:
+    """Safe to paste into a shell, and inside a code span."""
+    return escape(shlex.quote(target).replace("`", ""))
+
+
+def _footer(incident: Incident) -> str:
+    return (
+        f"{incident.incident_id} · {escape(incident.tenant)} · {incident.state} · "
+        f"opened {_time(incident.opened_at)}"
+    )
+
+
+def _field(name: str, value: str) -> MarkdownTextObject:
+    return MarkdownTextObject(text=_cut(f"*{name}*\n{escape(value)}", _FIELD_CHARS))
+
+
+def _mrkdwn(text: str) -> MarkdownTextObject:
+    return MarkdownTextObject(text=_cut(text, _TEXT_CHARS))
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _time(moment: datetime | None) -> str:
+    return "unknown" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _span(start: datetime | None, end: datetime | None) -> str:
+    """How long in the largest unit that still says something: ``0.4 s``, ``12 s``, ``5 min``, ``3 h``."""
+    if start is None or end is None:
+        return "some time"
+    seconds = max((end - start).total_seconds(), 0.0)
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,203 @@
+"""Carrying out what is in the outbox: claim, render, send, and settle the row together with what came of it.
+
+A crash between sending and settling leaves the row claimed; whoever claims it next is told that it is in
+doubt and makes sure before it sends again. What remains is a sender that is frozen in the middle of a
+request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+from sqlalchemy import Connection, Update, insert, select, update
+
+from responders import event_store, outbox, tables from responders.decide import PageOutcome from
+responders.effects import Delivered, Outcome, Page, Permanent, PublishIncidentEvents, Retryable, UpdatePage
+from responders.handle import Responder from responders.incident import Incident, fold from responders.metrics
+import EDITS, PAGES from responders.outbox import Claimed from responders.page import Message, render from
+schemas.base import epoch_ms from schemas.incident import IncidentEvent
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A page on its way. ``thread`` is the channel's ids of the page it continues.
+
+    ``in_doubt``: an earlier attempt may have arrived; look for ``key`` before sending again.
+    """
+
+    key: str
+    message: Message
+    requested_at: datetime
+    attempts: int
+    in_doubt: bool
+    thread: tuple[str, str] | None
+
+
+class PageChannel(Protocol):
+    """Where pages go. Failures that are to be expected are outcomes, not exceptions."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def send(self, page: Outgoing) -> Outcome:
+        """Bring a new page; `Delivered` says under which ids the channel has it."""
+
+    async def edit(self, conversation: str, message_id: str, message: Message) -> Outcome:
+        """Make a delivered page say something else."""
+
+
+class IncidentLog(Protocol):
+    """Where the incident's events are published."""
+
+    async def publish(self, events: Iterable[IncidentEvent]) -> Outcome: ...
+
+
+class Sender:
+    """Empties the outbox. Several may run on one store."""
+
+    def __init__(
+        self, responder: Responder, channels: Mapping[str, PageChannel], log: IncidentLog
+    ) -> None:
+        self._responder = responder
+        self._channels = channels
+        self._incident_log = log
+
+    async def run_once(self, limit: int = 20) -> int:
+        """Carry out what is due; how many rows that was."""
+        now_ms = epoch_ms(self._responder.clock())
+        claimed = await asyncio.to_thread(
+            self._responder.store.transact, lambda connection: outbox.claim(connection, now_ms, limit)
+        )
+        await asyncio.gather(*(self._carry_out(each) for each in claimed))
+        return len(claimed)
+
+    async def _carry_out(self, claimed: Claimed) -> None:
+        match claimed.effect:
+            case Page():
+                await self._page(claimed, claimed.effect)
+            case UpdatePage():
+                await self._update(claimed, claimed.effect)
+            case PublishIncidentEvents():
+                await self._publish(claimed, claimed.effect)
+
+    async def _page(self, claimed: Claimed, effect: Page) -> None:
+        incident, detections = await asyncio.to_thread(self._view, effect.incident_id)
+        message = render(incident, effect.page, detections)
+        status = incident.pages[effect.page, effect.channel]
+        channel = self._channels.get(effect.channel)
+        outcome: Outcome
+        if channel is None:
+            outcome = Permanent(f"no channel {effect.channel} is set up")
+        else:
+            thread = next(
+                (
+                    (each.conversation, each.message)
+                    for each in incident.pages.values()
+                    if each.channel == effect.channel and each.conversation and each.message
+                ),
+                None,
+            )
+            outcome = await channel.send(
+                Outgoing(
+                    effect.key, message, status.requested_at, claimed.attempts, claimed.in_doubt, thread
+                )
+            )
+        _report(effect.channel, effect.incident_id, outcome)
+        await asyncio.to_thread(self._settle_page, claimed, effect, outcome, incident.version, message)
+
+    def _settle_page(
+        self, claimed: Claimed, effect: Page, outcome: Outcome, rendered: int, message: Message
+    ) -> None:
+        def work(connection: Connection) -> None:
+            if not outbox.settle(connection, claimed, outcome, epoch_ms(self._responder.clock())):
+                return
+            if isinstance(outcome, Retryable):
+                return
+            if isinstance(outcome, Delivered):
+                connection.execute(
+                    insert(tables.messages).values(
+                        incident_id=effect.incident_id,
+                        page=effect.page,
+                        channel=effect.channel,
+                        conversation=outcome.conversation,
+                        message=outcome.message,
+                        digest=message.digest,
+                    )
+                )
+            given = PageOutcome(effect.page, effect.channel, outcome, claimed.attempts, rendered)
+            self._responder.decided(connection, given, effect.incident_id)
+
+        self._responder.store.transact(work)
+
+    async def _update(self, claimed: Claimed, effect: UpdatePage) -> None:
+        incident, detections = await asyncio.to_thread(self._view, effect.incident_id)
+        message = render(incident, effect.page, detections)
+        where = await asyncio.to_thread(self._where, effect)
+        channel = self._channels.get(effect.channel)
+        outcome: Outcome = Delivered()
+        if where is not None and channel is not None and where[2] != message.digest:
+            outcome = await channel.edit(where[0], where[1], message)
+            EDITS.labels(effect.channel, type(outcome).__name__.lower()).inc()
+        await asyncio.to_thread(self._settle_update, claimed, effect, outcome, message)
+
+    def _settle_update(
+        self, claimed: Claimed, effect: UpdatePage, outcome: Outcome, message: Message
+    ) -> None:
+        def work(connection: Connection) -> None:
+            ours = outbox.settle(connection, claimed, outcome, epoch_ms(self._responder.clock()))
+            if ours and isinstance(outcome, Delivered):
+                connection.execute(_message_of(effect).values(digest=message.digest))
+
+        self._responder.store.transact(work)
+
+    async def _publish(self, claimed: Claimed, effect: PublishIncidentEvents) -> None:
+        def read() -> list[IncidentEvent]:
+            with self._responder.store.reading() as connection:
+                events = event_store.events_of(connection, effect.incident_id)
+            return [event for event in events if effect.first <= event.version <= effect.last]
+
+        outcome = await self._incident_log.publish(await asyncio.to_thread(read))
+        now_ms = epoch_ms(self._responder.clock())
+        await asyncio.to_thread(
+            self._responder.store.transact,
+            lambda connection: outbox.settle(connection, claimed, outcome, now_ms),
+        )
+
+    def _view(self, incident_id: str) -> tuple[Incident, int]:
+        with self._responder.store.reading() as connection:
+            incident = fold(event_store.events_of(connection, incident_id))
+            assert incident is not None  # noqa: S101 - an effect is stored together with its incident
+            return incident, event_store.detections_of(connection, incident_id)
+
+    def _where(self, effect: UpdatePage) -> tuple[str, str, str] | None:
+        """The conversation, the message and the digest of what it says now."""
+        its = tables.messages.c
+        statement = select(its.conversation, its.message, its.digest).where(
+            its.incident_id == effect.incident_id, its.page == effect.page, its.channel == effect.channel
+        )
+        with self._responder.store.reading() as connection:
+            row = connection.execute(statement).first()
+        return None if row is None else (row.conversation, row.message, row.digest)
+
+
+def _message_of(effect: UpdatePage) -> Update:
+    its = tables.messages.c
+    return update(tables.messages).where(
+        its.incident_id == effect.incident_id, its.page == effect.page, its.channel == effect.channel
+    )
+
+
+def _report(channel: str, incident_id: str, outcome: Outcome) -> None:
+    PAGES.labels(channel, type(outcome).__name__.lower()).inc()
+    if not isinstance(outcome, Delivered):
+        _log.warning(
+            "page not delivered", channel=channel, incident=incident_id, reason=outcome.reason,
+            again=isinstance(outcome, Retryable),
+        )

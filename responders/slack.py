@@ -1,0 +1,201 @@
+"""Pages to a Slack channel: posted once, edited in place, later pages of an incident as replies in its
+thread.
+
+Slack has no idempotency key. Each page carries its key in the message's metadata; after an answer that leaves
+open whether the page arrived, the channel's history is searched for the key before the page is sent again.
+Only when the history cannot be read either is the page sent twice rather than lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import aiohttp
+from slack_sdk.errors import SlackApiError
+from slack_sdk.web.async_client import AsyncWebClient
+
+from responders.effects import Delivered, Outcome, Permanent, Retryable
+from responders.page import Message
+from responders.sender import Outgoing
+
+METADATA_TYPE: Final = "watchkeeper_page"
+TIMEOUT_S: Final = 8
+ATTEMPTS_TO_LOOK: Final = 6
+"""After so many attempts a page that cannot be looked for is sent again."""
+_SLACK_ID: Final = re.compile(r"[CGD][A-Z0-9]{7,}")
+_BUSY: Final = frozenset({"ratelimited", "rate_limited", "team_added_to_org", "accesslimited"})
+_IN_DOUBT: Final = frozenset({"internal_error", "fatal_error", "service_unavailable", "request_timeout"})
+"""Errors after which Slack says that part of the operation may have succeeded."""
+
+# The SDK logs whole requests at debug level.
+logging.getLogger("slack_sdk").setLevel(logging.WARNING)
+
+
+class SlackRefusedError(Exception):
+    """Slack does not accept the token; the message is one line that says what to do."""
+
+
+class SlackChannel:
+    """One channel of one workspace. Raises nothing that Slack or the network can cause."""
+
+    def __init__(
+        self, token: str, channel: str, base_url: str, session: aiohttp.ClientSession, timeout_s: float =
+        TIMEOUT_S
+    ) -> None:
+        self._client = AsyncWebClient(
+            token=token,
+            base_url=base_url if base_url.endswith("/") else f"{base_url}/",
+            session=session,
+            timeout=timeout_s,  # type: ignore[arg-type]
+            retry_handlers=[],  # the SDK's own posts again after a lost connection
+        )
+        self._timeout_s = timeout_s
+        self._channel = channel
+        self._conversation = channel if _SLACK_ID.fullmatch(channel) else None
+
+    @property
+    def name(self) -> str:
+        return f"slack:{self._channel}"
+
+    async def check(self) -> str:
+        """The workspace the token is for; an empty string when Slack cannot be reached now.
+
+        Raises:
+            SlackRefusedError: Slack answers that the token is not good.
+        """
+        answer = await self._call("auth.test", {})
+        if isinstance(answer, Permanent):
+            raise SlackRefusedError(
+                f"Slack refuses the token ({answer.reason}): set WATCHKEEPER_SLACK__BOT_TOKEN to a bot token"
+                " (xoxb-…) of your app, or unset it to page to the terminal"
+            )
+        return "" if isinstance(answer, Retryable) else str(answer.get("team", ""))
+
+    async def send(self, page: Outgoing) -> Outcome:
+        if page.in_doubt:
+            found = await self._look_for(page)
+            if found is not None:
+                return found
+        answer = await self._call(
+            "chat.postMessage",
+            {
+                "channel": self._channel if page.thread is None else page.thread[0],
+                "text": page.message.text,
+                "blocks": list(page.message.blocks),
+                "metadata": {"event_type": METADATA_TYPE, "event_payload": {"page_key": page.key}},
+                "unfurl_links": False,
+                "unfurl_media": False,
+                # A reply that the channel sees too: it is a page, not a footnote.
+                **({} if page.thread is None else {"thread_ts": page.thread[1], "reply_broadcast": True}),
+            },
+        )
+        if isinstance(answer, Retryable | Permanent):
+            return answer
+        self._conversation = str(answer.get("channel") or self._conversation or self._channel)
+        return Delivered(self._conversation, str(answer.get("ts", "")))
+
+    async def edit(self, conversation: str, message_id: str, message: Message) -> Outcome:
+        answer = await self._call(
+            "chat.update",
+            {
+                "channel": conversation,
+                "ts": message_id,
+                "text": message.text,
+                "blocks": list(message.blocks),
+            },
+        )
+        return answer if isinstance(answer, Retryable | Permanent) else Delivered(conversation, message_id)
+
+    async def _look_for(self, page: Outgoing) -> Outcome | None:
+        """`Delivered` when the page is there, `Retryable` when that cannot be told yet, None to send it."""
+        conversation = await self._conversation_id()
+        if isinstance(conversation, Retryable):
+            return conversation if page.attempts < ATTEMPTS_TO_LOOK else None
+        # Clocks differ; a page cannot be older than its request by more than that.
+        arguments: dict[str, Any] = {
+            "channel": conversation,
+            "oldest": f"{page.requested_at.timestamp() - 300:.6f}",
+            "include_all_metadata": True,
+            "limit": 200,
+        }
+        while True:
+            answer = await self._call("conversations.history", arguments)
+            if isinstance(answer, Permanent):
+                return None
+            if isinstance(answer, Retryable):
+                return Retryable(answer.reason, answer.after_ms, True) if page.attempts < ATTEMPTS_TO_LOOK else None
+            for message in answer.get("messages") or ():
+                if _page_key(message) == page.key:
+                    return Delivered(conversation, str(message.get("ts", "")))
+            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
+            if not cursor:
+                return None
+            arguments["cursor"] = cursor
+
+    async def _conversation_id(self) -> str | Retryable:
+        """Reading history needs the channel's id; a post would have told it, and none has been answered yet.
+        """
+        if self._conversation is not None:
+            return self._conversation
+        arguments: dict[str, Any] = {"types": "public_channel,private_channel", "limit": 1000}
+        name = self._channel.removeprefix("#")
+        while True:
+            answer = await self._call("conversations.list", arguments)
+            if isinstance(answer, Retryable):
+                return Retryable(answer.reason, answer.after_ms, in_doubt=True)
+            if isinstance(answer, Permanent):
+                return self._channel
+            for each in answer.get("channels") or ():
+                if each.get("name") == name:
+                    self._conversation = str(each["id"])
+                    return self._conversation
+            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
+            if not cursor:
+                return self._channel
+            arguments["cursor"] = cursor
+
+    async def _call(self, method: str, arguments: dict[str, Any]) -> Mapping[str, Any] | Retryable |
+    Permanent:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                answer = await self._client.api_call(method, json=arguments)
+        except SlackApiError as error:
+            return _classified(method, error)
+        except aiohttp.ClientConnectorError as error:
+            return Retryable(f"{method}: {error.os_error.strerror or 'no connection'}")
+        except TimeoutError:
+            return Retryable(f"{method}: no answer within {self._timeout_s:g} s", in_doubt=True)
+        except aiohttp.ClientError as error:
+            return Retryable(f"{method}: {type(error).__name__}", in_doubt=True)
+        return answer.data if isinstance(answer.data, dict) else {}
+
+
+def _classified(method: str, error: SlackApiError) -> Retryable | Permanent:
+    """What an error answer means: refused (nothing happened), busy, or broken (it may have happened)."""
+    response = error.response
+    status = int(getattr(response, "status_code", 0) or getattr(response, "status", 0))
+    data = getattr(response, "data", None)
+    code = data.get("error", "") if isinstance(data, dict) else ""
+    reason = f"{method}: {code or f'HTTP {status}'}"
+    if status == 429 or code in _BUSY:
+        headers = getattr(response, "headers", None) or {}
+        return Retryable(reason, after_ms=_seconds(headers.get("Retry-After", "1")) * 1000)
+    if status >= 500 or code in _IN_DOUBT or not code:
+        return Retryable(reason, in_doubt=True)
+    return Permanent(reason)
+
+
+def _seconds(text: str) -> int:
+    return min(max(int(text), 1), 600) if text.isdecimal() else 1
+
+
+def _page_key(message: Mapping[str, Any]) -> str | None:
+    metadata = message.get("metadata") or {}
+    if metadata.get("event_type") != METADATA_TYPE:
+        return None
+    key = (metadata.get("event_payload") or {}).get("page_key")
+    return key if isinstance(key, str) else None
