@@ -1,6 +1,6 @@
 """numbers → counts: counts records per key. The smallest stage with state, to try the worker itself with.
 
-A record is a JSON object with a field `key`. Every `every`th record of a key emits `key:count`, keyed by it.
+A record is a JSON object with a field `key`. Every `every`th of a key emits `key:count`.
 
     python -m tests.streams.counting --bootstrap HOST:PORT --group NAME run
     python -m tests.streams.counting --bootstrap HOST:PORT --group NAME state
