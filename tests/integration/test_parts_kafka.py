@@ -18,11 +18,13 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from tests.integration.parts import kafka_jars
+from tests.integration.parts import fixtures, kafka_jars
 from tests.integration.parts.kafka import KafkaBroker, main
 from tests.integration.parts.kafka_client import Kafka
 from tests.integration.parts.ports import free_port
 from tests.integration.parts.process import Child, PartError, PartUnavailableError
+
+_ROUND_TRIP = "test_records_come_back_in_order_by_partition"
 
 
 def test_records_come_back_in_order_by_partition(kafka: Kafka, new_topic: Callable[..., str]) -> None:
@@ -69,6 +71,7 @@ def test_acknowledged_records_survive_kill_9(kafka_broker: KafkaBroker) -> None:
 
     kafka_broker.kill()
     assert not kafka_broker.running
+    assert "SHUTTING_DOWN" not in kafka_broker.log.read_text()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     with pytest.raises(KafkaError):
@@ -82,6 +85,7 @@ def test_acknowledged_records_survive_kill_9(kafka_broker: KafkaBroker) -> None:
     assert sum(kafka_broker.end_offsets("kept").values()) == 1001
 
     kafka_broker.stop()
+    assert "SHUTTING_DOWN" in kafka_broker.log.read_text()
     kafka_broker.start()
     assert sum(kafka_broker.end_offsets("kept").values()) == 1001
 
@@ -117,6 +121,27 @@ def test_in_the_foreground_it_tells_where_it_is_and_ends_on_sigterm(
         assert program.wait(30) == 0
     with pytest.raises(KafkaError):
         Kafka(f"127.0.0.1:{port}").ping()
+
+
+def test_another_broker_can_be_named(own_kafka: KafkaBroker) -> None:
+    before = own_kafka.topics()
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"{__file__}::{_ROUND_TRIP}"]
+    environment = os.environ | {fixtures.EXTERNAL_KAFKA: own_kafka.bootstrap}
+    subprocess.run(command, check=True, env=environment, cwd=kafka_jars.REPOSITORY)
+    assert [topic for topic in own_kafka.topics() - before if topic.startswith("round-trip-")]
+
+
+def test_a_missing_part_fails_in_ci_and_skips_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Missing:
+        def start(self) -> None:
+            raise PartUnavailableError("install it")
+
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="install it"):
+        fixtures.started(Missing())
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception, match="install it"):
+        fixtures.started(Missing())
 
 
 def test_without_java_it_says_what_to_install(

@@ -70,6 +70,7 @@ def test_committed_rows_survive_kill_9_and_open_ones_do_not(postgres_server: Pos
         with pytest.raises(sa.exc.OperationalError):
             _execute(url, "SELECT 1")
         postgres_server.start()
+        assert "automatic recovery" in postgres_server.log_tail()
         assert _execute(url, "SELECT i FROM t ORDER BY i") == [(n,) for n in range(kill + 1)]
 
 

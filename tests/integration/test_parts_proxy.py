@@ -250,7 +250,8 @@ def test_flexible_versions_are_judged_too(own_kafka: KafkaBroker, kafka_proxy: K
     assert "INVALID_RECORD" in repr(outcomes[0])
     assert outcomes[1] is None
     assert _values(own_kafka, topic) == [b"kept"]
-    produced, kept, committed = seen
+    # The group's coordinator may have asked for patience before it took the commit.
+    produced, kept, *_, committed = seen
     assert produced.version >= 9
     assert (produced.errors, kept.errors) == ((ErrorCode.INVALID_RECORD,), ())
     assert committed.version >= 8
@@ -373,7 +374,8 @@ def test_the_last_bytes_before_a_close_arrive() -> None:
 
 
 def test_a_target_that_is_down_resets_the_client() -> None:
-    with TcpProxy("127.0.0.1:1") as proxy, _connect(proxy) as connection, pytest.raises(ConnectionResetError):
+    # The reset may come before the client has seen its connection made.
+    with TcpProxy("127.0.0.1:1") as proxy, pytest.raises(ConnectionResetError), _connect(proxy) as connection:
         connection.recv(1)
 
 

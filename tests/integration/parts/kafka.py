@@ -58,7 +58,7 @@ class KafkaBroker(Kafka):
     ) -> None:
         self._port = free_port() if port is None else port
         super().__init__(f"{LOOPBACK}:{self._port}")
-        self.data_dir = data_dir
+        self.data_dir = data_dir.resolve()
         self.proxied = tuple(
             ProxiedListener(bind=f"{LOOPBACK}:{free_port()}", advertised=f"{LOOPBACK}:{free_port()}")
             for _ in range(proxied_listeners)

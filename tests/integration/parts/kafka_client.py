@@ -22,6 +22,7 @@ T = TypeVar("T")
 Pair = tuple[bytes | None, bytes | None]
 
 _REQUEST_TIMEOUT_MS = 10_000
+_RETRY_BACKOFF_MS = 20
 
 
 def run_apart(work: Coroutine[Any, Any, T]) -> T:
@@ -61,7 +62,7 @@ class Kafka:
         *,
         timeout_s: float = 15.0,
     ) -> None:
-        """Returns when every partition has a leader, so that the first produce does not have to retry."""
+        """Returns when every partition's leader serves it, so that the first produce is not tried again."""
         run_apart(self._create_topic(name, partitions, dict(config or {}), timeout_s))
 
     def new_topic(
@@ -105,7 +106,9 @@ class Kafka:
 
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap, enable_auto_commit=False, retry_backoff_ms=_RETRY_BACKOFF_MS
+        )
         try:
             await consumer.start()
             yield consumer
@@ -124,10 +127,20 @@ class Kafka:
         async with self._admin() as admin:
             topic = NewTopic(name, num_partitions=partitions, replication_factor=1, topic_configs=config)
             _raise_errors((await admin.create_topics([topic])).to_object()["topic_errors"])
-            async with asyncio.timeout(timeout_s):
-                # The broker has no call that waits for leaders.
-                while not await _all_led(admin, name, partitions):  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
+        async with asyncio.timeout(timeout_s):
+            # The broker has no call that waits for leaders.
+            while not await self._all_led(name, partitions):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            # A named leader may not have opened its log yet; it answers this only when it has.
+            await self._end_offsets(name)
+
+    async def _all_led(self, topic: str, partitions: int) -> bool:
+        async with self._admin() as admin:
+            (described,) = await admin.describe_topics([topic])
+        return (
+            len([partition for partition in described["partitions"] if partition["leader"] >= 0])
+            == partitions
+        )
 
     async def _delete_topic(self, name: str) -> None:
         async with self._admin() as admin:
@@ -196,12 +209,6 @@ async def _patiently(ask: Callable[[], Awaitable[T]], timeout_s: float = 15.0) -
                 if not error.retriable:
                     raise
             await asyncio.sleep(0.05)
-
-
-async def _all_led(admin: AIOKafkaAdminClient, topic: str, partitions: int) -> bool:
-    (described,) = await admin.describe_topics([topic])
-    led = [partition for partition in described["partitions"] if partition["leader"] >= 0]
-    return len(led) == partitions
 
 
 def _raise_errors(answers: Iterable[Mapping[str, Any]]) -> None:

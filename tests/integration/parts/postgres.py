@@ -79,7 +79,11 @@ class PostgresServer:
         self._account = pwd.getpwnam(_UNPRIVILEGED) if os.geteuid() == 0 else None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except PartError:
+            self.close()
+            raise
         return self
 
     def __exit__(
