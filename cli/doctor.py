@@ -46,7 +46,12 @@ async def examine(settings: Settings, timeout_s: float) -> list[Finding]:
             findings.append(await asyncio.wait_for(check(settings), timeout_s))
         except TimeoutError:
             findings.append(
-                Finding(part, "wrong", f"no answer within {timeout_s:.0f} s", "see that it runs and can be reached")
+                Finding(
+                    part,
+                    "wrong",
+                    f"no answer within {timeout_s:.0f} s",
+                    "see that it runs and can be reached",
+                )
             )
     return findings
 

@@ -16,7 +16,8 @@ from cli.supervisor import Supervisor
 from config.settings import Settings
 
 KafkaPort = Annotated[
-    int, typer.Option("--kafka-port", min=0, max=65535, help="Port of the embedded broker; 0 picks a free one.")
+    int,
+    typer.Option("--kafka-port", min=0, max=65535, help="Port of the embedded broker; 0 picks a free one."),
 ]
 HttpPort = Annotated[
     int | None,
@@ -40,9 +41,9 @@ def up(
 ) -> None:
     """The whole engine in this terminal: broker, stream worker, responder, HTTP API and SQLite.
 
-    Prints one line READY {"kafka": "host:port", "http": "http://host:port"} when events are accepted; Ctrl-C or
-    SIGTERM stops it cleanly. With --bootstrap it uses that Kafka; else an embedded broker, which keeps its
-    topics in memory: incidents survive a restart, events do not.
+    Prints one line READY {"kafka": "host:port", "http": "http://host:port"} when events are accepted.
+    Ctrl-C or SIGTERM stops it cleanly. With --bootstrap it uses that Kafka; else an embedded broker, which
+    keeps its topics in memory: incidents survive a restart, events do not.
     """
     settings = settings_from(config, data_dir, bootstrap)
     asyncio.run(_up(settings, config, None if bootstrap else kafka_port, http_port))
@@ -72,9 +73,7 @@ def respond(
     settings = settings_from(config, data_dir, bootstrap)
     ensure_data_dir(settings)
     if http_port is not None:
-        settings = settings.model_copy(
-            update={"http": settings.http.model_copy(update={"port": http_port})}
-        )
+        settings = settings.model_copy(update={"http": settings.http.model_copy(update={"port": http_port})})
     asyncio.run(run_responder(settings, stop_on_signals))
 
 
@@ -91,7 +90,9 @@ async def _up(settings: Settings, config: Path | None, kafka_port: int | None, h
     folder = ensure_data_dir(settings)
     http = settings.http.port if http_port is None else http_port
     if http and port_taken(http):
-        raise UserError(f"port {http} is taken: stop what listens there, or give --http-port 0 to pick a free one")
+        raise UserError(
+            f"port {http} is taken: stop what listens there, or give --http-port 0 to pick a free one"
+        )
     stop = stop_on_signals()
     broker = None if kafka_port is None else EmbeddedBroker(folder, kafka_port)
     supervisor: Supervisor | None = None
@@ -102,7 +103,7 @@ async def _up(settings: Settings, config: Path | None, kafka_port: int | None, h
         await prepare(settings)
         supervisor = Supervisor(_environment(settings), folder, say)
         options = ("--config", str(config)) if config is not None else ()
-        worker, responder = await asyncio.gather(
+        _, responder = await asyncio.gather(
             supervisor.start("stream", "stream", *options),
             supervisor.start("respond", "respond", "--http-port", str(http), *options),
         )

@@ -101,7 +101,7 @@ def doctor(
     as_json: Json = False,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds each check may take.")] = 10.0,
 ) -> None:
-    """Checks every part the engine needs and says what to do about what is missing. Exit 1 if anything fails."""
+    """Checks every part the engine needs, says what to do about what is missing; exit 1 if something is."""
     from cli.doctor import examine
 
     settings = settings_from(config, data_dir, bootstrap)

@@ -1,7 +1,7 @@
-"""Runs the engine's processes as children of one: starts them, waits until they are ready, restarts them, stops them.
+"""Runs the engine's processes as children of one: starts them, restarts them, stops them.
 
-A child says it is ready by one line `READY {json}` on standard output; its other lines are passed on. The engine is
-crash-only, so a child that ends is started again; one that keeps ending takes everything down, loudly.
+A child says it is ready by one line `READY {json}` on standard output; its other lines are passed on. The
+engine is crash-only, so a child that ends is started again; one that keeps ending takes everything down, loudly.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class Child:
     name: str
     arguments: tuple[str, ...]
     process: asyncio.subprocess.Process | None = None
-    ready: asyncio.Future[dict[str, object]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    ready: asyncio.Future[dict[str, object]] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
     starts: deque[float] = field(default_factory=lambda: deque(maxlen=_RESTARTS_PER_MINUTE + 1))
 
 
@@ -63,7 +65,9 @@ class Supervisor:
         try:
             return await asyncio.wait_for(asyncio.shield(child.ready), timeout_s)
         except TimeoutError:
-            raise UserError(f"{name} was not ready within {timeout_s:.0f} s: see {self._log(child)}") from None
+            raise UserError(
+                f"{name} was not ready within {timeout_s:.0f} s: see {self._log(child)}"
+            ) from None
 
     async def wait(self) -> None:
         """Returns when a child is given up.

@@ -1,0 +1,199 @@
+"""Plays drills against a running engine over its bus: real clients publish, real gates stop them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from drills.score import Done, Score, Seen, score
+from drills.script import Act, Drill, Script, Verdict
+from schemas.base import epoch_ms
+from schemas.control import CONTROL
+from schemas.detection import DETECTION
+from schemas.topics import CONTROL as CONTROL_TOPIC
+from schemas.topics import DETECTIONS
+from watchkeeper_client import Watchkeeper
+
+# aiokafka has no types.
+_Consumer: Any = AIOKafkaConsumer
+_Partition: Any = TopicPartition
+
+_HEAR_TIMEOUT_S = 15.0
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Bus:
+    """Where the engine is: its broker, and the public keys its commands are signed with."""
+
+    bootstrap: str
+    trusted_keys: Path
+    kafka: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Watch:
+    """Reads detections and commands as they appear, by tenant."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self.seen: dict[str, list[Seen]] = {}
+        self.ordered_ms: dict[str, float] = {}
+
+    async def __aenter__(self) -> Watch:
+        self._consumer = _Consumer(
+            bootstrap_servers=self._bus.bootstrap, enable_auto_commit=False, **self._bus.kafka
+        )
+        await self._consumer.start()
+        parts = [
+            _Partition(topic, number)
+            for topic in (DETECTIONS, CONTROL_TOPIC)
+            for number in await _partitions(self._consumer, topic)
+        ]
+        self._consumer.assign(parts)
+        await self._consumer.seek_to_beginning(*parts)
+        self._task = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        await self._consumer.stop()
+
+    async def _read(self) -> None:
+        async for record in self._consumer:
+            if record.value is None:
+                continue
+            if record.topic == CONTROL_TOPIC:
+                command = CONTROL.validate_json(record.value)
+                issued_ms = float(epoch_ms(command.issued_at))
+                self.ordered_ms.setdefault(command.target.tenant, issued_ms)
+                continue
+            found = DETECTION.validate_json(record.value)
+            if found.severity != "info":
+                self.seen.setdefault(found.tenant, []).append(
+                    Seen(found.detector, found.agent, epoch_ms(found.time), _wall_ms(), found.summary)
+                )
+
+
+class Actors:
+    """The agents of one drill: each has a client of its own, made when it first acts."""
+
+    def __init__(self, bus: Bus, tenant: str) -> None:
+        self._bus = bus
+        self._tenant = tenant
+        self._clients: dict[str, Watchkeeper] = {}
+        self._exits = contextlib.AsyncExitStack()
+        self.stopped_ms: dict[str, float] = {}
+        """Wall clock at which an agent's gate first held it back."""
+
+    async def __aenter__(self) -> Actors:
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._exits.__aexit__(*error)
+
+    async def client(self, agent: str) -> Watchkeeper:
+        """The agent's client, once it hears control."""
+        if agent not in self._clients:
+            client = Watchkeeper(
+                bootstrap=self._bus.bootstrap,
+                agent=agent,
+                tenant=self._tenant,
+                keys=self._bus.trusted_keys,
+                kafka=self._bus.kafka,
+            )
+            await self._exits.enter_async_context(client)
+            await client.wait_heard_async(_HEAR_TIMEOUT_S)
+            self._clients[agent] = client
+        return self._clients[agent]
+
+    async def perform(self, act: Act) -> tuple[Verdict, Done | None]:
+        """Asks the gate, then does it."""
+        client = await self.client(act.agent)
+        verdict = Verdict(allowed=True)
+        if act.gated:
+            decision = client.gate.allowed(tool=str(act.fields.get("tool", "")) or None, session=act.session)
+            verdict = Verdict(allowed=decision.allowed, ladder=decision.ladder)
+            if not decision.allowed or decision.ladder != "full":
+                self.stopped_ms.setdefault(act.agent, _wall_ms())
+        if not verdict.allowed:
+            return verdict, None
+        now_ms = _wall_ms()
+        event_id = client.emit(act.session, act.type, {**act.fields, "time_ms": now_ms})
+        return verdict, Done(act, event_id, now_ms, now_ms)
+
+
+async def play(
+    drill: Drill, bus: Bus, watch: Watch, *, seed: int, run: str, on_done: Callable[[Done], None] | None = None
+) -> Score:
+    """Plays one drill as the tenant `drill-<run>`, so that drills do not join each other's incidents."""
+    tenant = f"drill-{run}"
+    done: list[Done] = []
+    deadline = time.monotonic() + drill.seconds
+    async with Actors(bus, tenant) as actors:
+
+        def settled() -> bool:
+            found = any(entry.detector in drill.detectors for entry in watch.seen.get(tenant, ()))
+            return found and (not drill.contained or _all_stopped(done, actors) is not None)
+
+        async for entry in _acts(drill.make(random.Random(seed), run), actors):
+            done.append(entry)
+            if on_done is not None:
+                on_done(entry)
+            if time.monotonic() > deadline or (settled() and not drill.contained):
+                break
+        while not settled() and time.monotonic() < deadline:
+            await asyncio.sleep(_POLL_S)
+        stopped_ms = _all_stopped(done, actors)
+    return score(
+        drill,
+        done,
+        watch.seen.get(tenant, []),
+        ordered_ms=watch.ordered_ms.get(tenant),
+        stopped_ms=stopped_ms if drill.contained else None,
+    )
+
+
+async def _acts(script: Script, actors: Actors) -> AsyncIterator[Done]:
+    """The acts that happen, at the pace the script gives."""
+    due = time.monotonic()
+    try:
+        act = next(script)
+        while True:
+            due = max(due + act.pause_ms / 1000, time.monotonic() - 1.0)
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            verdict, done = await actors.perform(act)
+            if done is not None:
+                yield done
+            act = script.send(verdict)
+    except StopIteration:
+        return
+    finally:
+        script.close()
+
+
+def _all_stopped(done: list[Done], actors: Actors) -> float | None:
+    """When the last of the agents that did something faulty was held back; None while one goes on."""
+    agents = {entry.act.agent for entry in done if entry.act.faulty}
+    if not agents or not agents <= actors.stopped_ms.keys():
+        return None
+    return max(actors.stopped_ms[agent] for agent in agents)
+
+
+async def _partitions(consumer: Any, topic: str) -> list[int]:
+    """Asks the broker: a consumer that subscribed to nothing has no metadata of its own."""
+    await consumer._client.force_metadata_update()
+    return sorted(consumer.partitions_for_topic(topic) or ())
+
+
+def _wall_ms() -> float:
+    return time.time() * 1000
