@@ -512,7 +512,7 @@ def _check_topics(stages: Sequence[Stage], group_id: str, counts: dict[str, int]
         elif counts[changelog] != count:
             raise TopicError(
                 f"changelog {changelog} has {counts[changelog]} partitions, its sources {count}: keys would "
-                f"be looked for in the wrong one. Give the sources {counts[changelog]} again or use a new group"
+                f"be looked for in the wrong one. Give them {counts[changelog]} again or use a new group"
             )
     return missing
 
