@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from cli.common import ensure_data_dir
 from cli.errors import UserError
 from config.settings import Settings
@@ -86,23 +84,30 @@ async def _topics(settings: Settings) -> Finding:
 
 
 async def _store(settings: Settings) -> Finding:
-    from responders.event_store import StoreError, check
+    from responders.database import StoreError
+    from responders.migrations import revisions
 
     try:
-        backend = await asyncio.to_thread(check, settings.database_url)
-    except (StoreError, SQLAlchemyError) as error:
-        return Finding("incident store", "wrong", *_split(error, "set WATCHKEEPER_DATABASE__URL"))
-    return Finding("incident store", "ok", f"{backend} is up to date")
+        present, newest = await asyncio.to_thread(revisions, settings.database_url)
+    except StoreError as error:
+        return Finding("incident store", "wrong", *_split(error))
+    if present != newest:
+        return Finding(
+            "incident store", "wrong", "its tables are not of this version", "run: watchkeeper db upgrade"
+        )
+    return Finding("incident store", "ok", "its tables are up to date")
 
 
 async def _keys(settings: Settings) -> Finding:
-    from responders.keys import KeysError, trusted
+    from responders.keys import KeyFileError, load
 
     try:
-        keys = trusted(settings.data_dir / "keys")
-    except KeysError as error:
+        keys = load(settings.data_dir)
+    except KeyFileError as error:
         return Finding("keys", "wrong", *_split(error, "run: watchkeeper keys create"))
-    return Finding("keys", "ok", f"{len(keys)} keys sign control commands")
+    return Finding(
+        "keys", "ok", f"commands are signed by {keys.engine.key_id}, lifted by {keys.operator.key_id}"
+    )
 
 
 async def _paging(settings: Settings) -> Finding:

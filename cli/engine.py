@@ -122,13 +122,13 @@ async def prepare(settings: Settings) -> None:
     Raises:
         UserError, TopicError, StoreError, KeysError: what cannot be made, and what to do.
     """
-    from responders.event_store import upgrade
-    from responders.keys import ensure_keys
+    from responders.keys import load_or_create
+    from responders.migrations import upgrade
     from streams.admin import create_topics
 
     await create_topics(settings.kafka)
     await asyncio.to_thread(upgrade, settings.database_url)
-    ensure_keys(settings.data_dir / "keys")
+    load_or_create(settings.data_dir)
 
 
 def _for_embedded(settings: Settings, address: str) -> Settings:

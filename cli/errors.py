@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from config.errors import CorrectableError
 
-class UserError(Exception):
+
+class UserError(CorrectableError):
     """Something the user can put right; the message says how."""

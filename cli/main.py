@@ -7,8 +7,7 @@ import sys
 import typer
 
 from cli import engine, incidents, replay, setup
-from cli.errors import UserError
-from config.settings import SettingsError
+from config.errors import CorrectableError
 
 app = typer.Typer(
     name="watchkeeper",
@@ -29,7 +28,7 @@ def run() -> None:
     """The entry point: what a user can cause ends in one line on standard error and exit 1."""
     try:
         app()
-    except (UserError, SettingsError) as error:
+    except CorrectableError as error:
         sys.stderr.write(f"watchkeeper: {error}\n")
         sys.exit(1)
 

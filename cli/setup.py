@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Annotated
 
 import typer
@@ -56,7 +57,7 @@ def topics_list(config: Config = None, bootstrap: Bootstrap = None, as_json: Jso
 @db_app.command("upgrade")
 def db_upgrade(config: Config = None, data_dir: DataDir = None) -> None:
     """Brings the incident store's tables to this version; safe to run again."""
-    from responders.event_store import upgrade
+    from responders.migrations import upgrade
 
     settings = settings_from(config, data_dir)
     ensure_data_dir(settings)
@@ -67,21 +68,21 @@ def db_upgrade(config: Config = None, data_dir: DataDir = None) -> None:
 @keys_app.command("create")
 def keys_create(config: Config = None, data_dir: DataDir = None) -> None:
     """Makes the engine's and the operator's key where they are missing."""
-    from responders.keys import ensure_keys
+    from responders.keys import load_or_create
 
     settings = settings_from(config, data_dir)
-    folder = ensure_data_dir(settings) / "keys"
-    ensure_keys(folder)
-    stdout.print(f"keys are in {folder}; give agents {folder / 'trusted.json'}")
+    ensure_data_dir(settings)
+    keys = load_or_create(settings.data_dir)
+    stdout.print(f"the keys are there; give agents {keys.trusted_file}")
 
 
 @keys_app.command("show")
 def keys_show(config: Config = None, data_dir: DataDir = None) -> None:
     """Prints the public keys as JSON: what a client or an automated consumer trusts."""
-    from responders.keys import trusted
+    from responders.keys import load
 
     settings = settings_from(config, data_dir)
-    print_json(trusted(settings.data_dir / "keys"))
+    print_json(json.loads(load(settings.data_dir).trusted_file.read_text()))
 
 
 def prepare(config: Config = None, data_dir: DataDir = None, bootstrap: Bootstrap = None) -> None:

@@ -16,8 +16,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from config.errors import CorrectableError
 
-class SettingsError(Exception):
+
+class SettingsError(CorrectableError):
     """The settings cannot be used; the message is one line that says what to do."""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
 
+from config.errors import CorrectableError
 from config.kafka import client_options
 from config.settings import KafkaSettings
 from schemas.topics import TOPICS
@@ -18,11 +19,11 @@ _TOPIC_EXISTS = 36
 _RETENTION_MS = 7 * 24 * 3600 * 1000
 
 
-class TopicError(Exception):
+class TopicError(CorrectableError):
     """A topic is missing or has the wrong partition count; the message says what to do."""
 
 
-class BrokerError(Exception):
+class BrokerError(CorrectableError):
     """The broker cannot be reached or refuses; the message says what to do."""
 
 
