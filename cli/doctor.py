@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+import aiohttp
+
 from cli.common import ensure_data_dir
 from cli.errors import UserError
 from config.settings import Settings
@@ -111,20 +113,25 @@ async def _keys(settings: Settings) -> Finding:
 
 
 async def _paging(settings: Settings) -> Finding:
-    from responders.slack import SlackError, who_am_i
+    from responders.slack import SlackChannel, SlackRefusedError
 
-    if settings.slack.bot_token is None:
+    slack = settings.slack
+    if slack.bot_token is None:
         return Finding(
             "paging",
             "note",
             "no Slack token: pages go to the terminal and the HTTP API",
             "set WATCHKEEPER_SLACK__BOT_TOKEN and WATCHKEEPER_SLACK__CHANNEL to page in Slack",
         )
-    try:
-        name = await who_am_i(settings.slack)
-    except SlackError as error:
-        return Finding("paging", "wrong", *_split(error, "check WATCHKEEPER_SLACK__BOT_TOKEN"))
-    return Finding("paging", "ok", f"pages go to {settings.slack.channel} as {name}")
+    async with aiohttp.ClientSession() as session:
+        channel = SlackChannel(slack.bot_token.get_secret_value(), slack.channel, slack.base_url, session)
+        try:
+            team = await channel.check()
+        except SlackRefusedError as error:
+            return Finding("paging", "wrong", *_split(error))
+    if not team:
+        return Finding("paging", "wrong", "Slack does not answer", "check the network, then run doctor again")
+    return Finding("paging", "ok", f"pages go to {slack.channel} of {team}")
 
 
 def _split(error: Exception, advice: str = "") -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """Runs the engine's processes as children of one: starts them, restarts them, stops them.
 
 A child says it is ready by one line `READY {json}` on standard output; its other lines are passed on. The
-engine is crash-only, so a child that ends is started again; one that keeps ending takes everything down, loudly.
+engine is crash-only, so a child that ends is started again; one that keeps ending takes everything down,
+loudly.
 """
 
 from __future__ import annotations
