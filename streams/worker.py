@@ -13,20 +13,18 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn, cast
 
 import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError
 from faust.types import TP, Message
 
 from streams.admin import BrokerError, TopicError
 from streams.changelog import (
-    TOPIC_CONFIG,
     BrokerClock,
     KafkaChangelog,
     KafkaOutlet,
@@ -35,16 +33,15 @@ from streams.changelog import (
 )
 from streams.checkpoint import FencedError, PartitionWork, StageMetrics, StateLog
 from streams.stage import RecordBatch, Stage
+from streams.stage_topics import ensure_topics
 from streams.transport import BatchConsumer, ClientSettings, PlainProducer, batch_topic, batches, install
 
-__all__ = ["StalledError", "Worker", "WorkerError", "WorkerSettings", "ensure_topics", "run_process"]
+__all__ = ["StalledError", "Worker", "WorkerError", "WorkerSettings", "run_process"]
 
 log = logging.getLogger(__name__)
 
 # aiokafka has no types.
 _Consumer: Any = AIOKafkaConsumer
-_Admin: Any = AIOKafkaAdminClient
-_NewTopic: Any = NewTopic
 
 _HOUSEKEEPING_S = 0.1
 _READ_RECORDS = 5_000
@@ -124,7 +121,7 @@ class Worker:
     async def run(self) -> None:
         """Returns after `stop`, with everything checkpointed and committed. Raises what made it fail."""
         try:
-            await ensure_topics(self.stages, self.settings)
+            await ensure_topics(self.stages, self.settings.client, self.settings.changelog_replication)
             await self._catch_up_on_broadcasts()
             await self.app.start()
             self._spawn(self._keep_house())
@@ -463,65 +460,3 @@ def _die(message: str) -> NoReturn:
     print(message, file=sys.stderr, flush=True)
     # Nothing that runs on the way out may do more damage, or hang.
     os._exit(1)
-
-
-# Topics
-
-
-async def ensure_topics(stages: Iterable[Stage], settings: WorkerSettings) -> None:
-    """Check the stages' topics, and create the changelogs that are missing.
-
-    Raises:
-        BrokerError: no broker, or it refuses.
-        TopicError: a topic is missing or has the wrong number of partitions; the message says what to do.
-    """
-    client = settings.client
-    admin = _Admin(**client.connection())
-    try:
-        await admin.start()
-        counts = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
-        missing = _check_topics(tuple(stages), client.group_id, counts)
-        if missing:
-            await _create_changelogs(admin, missing, settings.changelog_replication)
-    except (KafkaError, OSError) as error:
-        raise BrokerError(f"no answer from the broker at {client.bootstrap_servers}: {error}") from None
-    finally:
-        await admin.close()
-
-
-def _check_topics(stages: Sequence[Stage], group_id: str, counts: dict[str, int]) -> dict[str, int]:
-    """The changelogs to create, with their partition counts."""
-    wanted = {topic for stage in stages for topic in (*stage.sources, *stage.outputs, *stage.broadcast)}
-    if absent := sorted(wanted - counts.keys()):
-        raise TopicError(f"topics missing: {', '.join(absent)}; run: watchkeeper topics create")
-    missing = {}
-    for stage in stages:
-        sources = {topic: counts[topic] for topic in stage.sources}
-        if len(set(sources.values())) != 1:
-            shown = ", ".join(f"{topic} has {count}" for topic, count in sources.items())
-            raise TopicError(
-                f"the sources of stage {stage.name} must have the same number of partitions, but {shown}: "
-                "create the odd one anew"
-            )
-        count = next(iter(sources.values()))
-        changelog = changelog_topic(group_id, stage.name)
-        if not stage.stateful:
-            continue
-        if changelog not in counts:
-            missing[changelog] = count
-        elif counts[changelog] != count:
-            raise TopicError(
-                f"changelog {changelog} has {counts[changelog]} partitions, its sources {count}: keys would "
-                f"be looked for in the wrong one. Give them {counts[changelog]} again or use a new group"
-            )
-    return missing
-
-
-async def _create_changelogs(admin: Any, missing: dict[str, int], replication: int) -> None:
-    requests = [
-        _NewTopic(topic, count, replication, topic_configs=TOPIC_CONFIG) for topic, count in missing.items()
-    ]
-    answer = await admin.create_topics(requests)
-    for name, code, *rest in answer.topic_errors:
-        if code not in (0, TopicAlreadyExistsError.errno):
-            raise BrokerError(f"the broker refused to create {name}: {rest[0] or for_code(code).__name__}")

@@ -5,8 +5,8 @@ A record is a JSON object with a field `key`. Every `every`th of a key emits `ke
     python -m tests.streams.counting --bootstrap HOST:PORT --group NAME run
     python -m tests.streams.counting --bootstrap HOST:PORT --group NAME state
 
-`run` prints READY, runs until SIGTERM, and ends with exit code 1 on a failure. `state` prints what the changelog
-holds: {"keys": …, "total": …, "digest": …}.
+`run` prints READY, runs until SIGTERM, and ends with exit code 1 on a failure. `state` prints what the
+changelog holds: {"keys": …, "total": …, "digest": …}.
 """
 
 import argparse

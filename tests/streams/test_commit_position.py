@@ -26,8 +26,8 @@ ACTIONS = ("fetch", "ack", "fetch", "ack", "commit", "fetch", "ack", "seek")
 def steps(code: bytes) -> list[Step]:
     """A script from bytes, which hypothesis makes and shrinks much faster than lists of tuples.
 
-    The steps: a batch of `size` records arrives after `number` missing offsets; the `number`th unfinished batch
-    is acknowledged; a commit; a seek back to what is committed.
+    The steps: a batch of `size` records arrives after `number` missing offsets; the `number`th unfinished
+    batch is acknowledged; a commit; a seek back to what is committed.
     """
     return [(ACTIONS[byte % 8], byte // 8 % 6, byte // 48 % 4 + 1) for byte in code]
 

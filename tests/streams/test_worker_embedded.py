@@ -15,8 +15,9 @@ from cli.broker import EmbeddedBroker, free_port
 from streams.admin import BrokerError, TopicError
 from streams.checkpoint import StageMetrics
 from streams.stage import Output, Record, RecordBatch, Stage
+from streams.stage_topics import check_topics, ensure_topics
 from streams.transport import ClientSettings
-from streams.worker import StalledError, Worker, WorkerSettings, _check_topics, ensure_topics
+from streams.worker import StalledError, Worker, WorkerSettings
 from tests.streams.counting import CountingProcessor, counting_stage, counts_in_changelog
 
 PARTITIONS = 2
@@ -162,12 +163,12 @@ async def test_broadcasts_are_read_in_full_before_the_first_batch(bootstrap: str
 @pytest.mark.embedded
 async def test_missing_topics_are_named(bootstrap: str) -> None:
     with pytest.raises(TopicError, match="topics missing: nowhere; run: watchkeeper topics create"):
-        await ensure_topics([counting_stage(source="nowhere")], settings_for(bootstrap))
+        await ensure_topics([counting_stage(source="nowhere")], settings_for(bootstrap).client, 1)
 
 
 async def test_no_broker_is_one_line() -> None:
     with pytest.raises(BrokerError) as caught:
-        await ensure_topics([counting_stage()], settings_for(f"127.0.0.1:{free_port()}"))
+        await ensure_topics([counting_stage()], settings_for(f"127.0.0.1:{free_port()}").client, 1)
     assert "no answer from the broker" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -175,15 +176,15 @@ async def test_no_broker_is_one_line() -> None:
 def test_sources_of_a_stage_must_have_equal_partition_counts() -> None:
     stage = replace(counting_stage(), sources=("numbers", "others"))
     with pytest.raises(TopicError, match="numbers has 4, others has 2"):
-        _check_topics([stage], "group", {"numbers": 4, "others": 2, "counts": 4})
+        check_topics([stage], "group", {"numbers": 4, "others": 2, "counts": 4})
 
 
 def test_a_changelog_with_another_partition_count_is_refused() -> None:
     counts = {"numbers": 4, "counts": 4, "group-counting-changelog": 3}
     with pytest.raises(TopicError, match="group-counting-changelog has 3 partitions, its sources 4"):
-        _check_topics([counting_stage()], "group", counts)
+        check_topics([counting_stage()], "group", counts)
 
 
 def test_missing_changelogs_are_to_be_created_with_the_sources_partition_count() -> None:
     counts = {"numbers": 4, "counts": 1}
-    assert _check_topics([counting_stage()], "group", counts) == {"group-counting-changelog": 4}
+    assert check_topics([counting_stage()], "group", counts) == {"group-counting-changelog": 4}
