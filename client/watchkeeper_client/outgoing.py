@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownError, UnsupportedVersionError
 
 MAX_RECORD_BYTES: Final = 256 * 1024
 _RETRY_S = 0.5
@@ -36,6 +36,7 @@ class Spool:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._urgent: deque[Record] = deque()
         self._records: deque[Record] = deque()
         self._lock = threading.Lock()
         self._wake: Callable[[], None] | None = None
@@ -43,27 +44,34 @@ class Spool:
         """Records given up: the spool was full, or closed before they could be sent."""
 
     def put(self, record: Record) -> None:
-        with self._lock:
-            self._records.append(record)
-            if len(self._records) > self._limit:
-                self._records.popleft()
-                self.dropped += 1
-            if self._wake is not None and len(self._records) == 1:
-                self._wake()
+        self._add(self._records, record)
 
-    def put_first(self, record: Record) -> None:
-        """Ahead of everything that waits; when full, the record itself is dropped."""
+    def put_urgent(self, record: Record) -> None:
+        """Ahead of what was put without urgency, in the order of the urgent ones."""
+        self._add(self._urgent, record)
+
+    def put_back(self, record: Record) -> None:
+        """Ahead of everything; when the spool is full, the record is dropped."""
         with self._lock:
-            if len(self._records) >= self._limit:
+            if len(self) >= self._limit:
                 self.dropped += 1
-                return
-            self._records.appendleft(record)
-            if self._wake is not None and len(self._records) == 1:
-                self._wake()
+            else:
+                self._urgent.appendleft(record)
 
     def take(self) -> Record | None:
         with self._lock:
+            if self._urgent:
+                return self._urgent.popleft()
             return self._records.popleft() if self._records else None
+
+    def _add(self, queue: deque[Record], record: Record) -> None:
+        with self._lock:
+            queue.append(record)
+            if len(self) > self._limit:
+                (self._records or self._urgent).popleft()
+                self.dropped += 1
+            if self._wake is not None and len(self) == 1:
+                self._wake()
 
     def drop(self) -> None:
         """Counts a record that was never put, because it can not be sent."""
@@ -73,7 +81,8 @@ class Spool:
     def give_up(self) -> None:
         """Drops everything that waits."""
         with self._lock:
-            self.dropped += len(self._records)
+            self.dropped += len(self)
+            self._urgent.clear()
             self._records.clear()
 
     def on_first(self, wake: Callable[[], None] | None) -> None:
@@ -82,7 +91,7 @@ class Spool:
             self._wake = wake
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._urgent) + len(self._records)
 
 
 class Sender:
@@ -97,9 +106,11 @@ class Sender:
         self._spool = spool
         self._kafka = kafka
         self._in_flight: dict[asyncio.Future[Any], Record] = {}
+        self._undelivered: list[Record] = []
         self._stopping = asyncio.Event()
         self._work = asyncio.Event()
         self._failed: BaseException | None = None
+        self._idempotent = True
 
     def stop(self) -> None:
         """Asks :meth:`run` to send what there is and end."""
@@ -126,9 +137,11 @@ class Sender:
 
     async def _use_producer(self) -> None:
         self._failed = None
-        producer = AIOKafkaProducer(**self._kafka, enable_idempotence=True, acks="all", linger_ms=5)
+        producer = AIOKafkaProducer(
+            **self._kafka, enable_idempotence=self._idempotent, acks="all", linger_ms=5
+        )
         try:
-            await producer.start()
+            await self._start(producer)
             while self._failed is None:
                 record = self._spool.take()
                 if record is not None:
@@ -146,6 +159,15 @@ class Sender:
         finally:
             await self._close(producer)
 
+    async def _start(self, producer: AIOKafkaProducer) -> None:
+        try:
+            await producer.start()
+        except (UnknownError, UnsupportedVersionError):
+            # A broker without producer ids (the embedded one). Order holds all the same, a partition has one
+            # request in flight, and a record sent twice has the same event_id.
+            self._idempotent = False
+            raise KafkaError("the broker gives no producer ids: going on without") from None
+
     async def _send(self, producer: AIOKafkaProducer, record: Record) -> None:
         while len(self._in_flight) >= _MAX_IN_FLIGHT:
             await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
@@ -155,7 +177,7 @@ class Sender:
             self._spool.drop()
             return
         except (KafkaError, OSError, TimeoutError, asyncio.CancelledError):
-            self._spool.put_first(record)
+            self._undelivered.append(record)
             raise
         self._in_flight[delivery] = record
         delivery.add_done_callback(self._delivered)
@@ -164,7 +186,7 @@ class Sender:
         record = self._in_flight.pop(delivery, None)
         error = None if delivery.cancelled() else delivery.exception()
         if record is not None and (delivery.cancelled() or error is not None):
-            self._spool.put_first(record)
+            self._undelivered.append(record)
             self._failed = error or TimeoutError("delivery cancelled")
             self._work.set()
 
@@ -172,9 +194,10 @@ class Sender:
         stopping = asyncio.ensure_future(producer.stop())
         await asyncio.wait({stopping}, timeout=_CLOSE_S)
         stopping.cancel()
-        # Deliveries of a producer that is gone stay undecided: the next producer sends them again.
-        for record in reversed(self._in_flight.values()):
-            self._spool.put_first(record)
+        # What a producer that is gone had in flight stays undecided: the next one sends it again.
+        for record in reversed([*self._undelivered, *self._in_flight.values()]):
+            self._spool.put_back(record)
+        self._undelivered.clear()
         self._in_flight.clear()
 
 

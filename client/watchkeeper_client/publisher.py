@@ -41,6 +41,7 @@ from watchkeeper_client.wanted import EVERY, Decision, WantedState, rfc_3339
 DEFAULT_SPOOL_RECORDS: Final = 10_000
 DEFAULT_FLUSH_MS: Final = 5_000.0
 _JOIN_MARGIN_S = 5.0
+_DENIED_EVERY_MS = 1_000.0
 
 log = logging.getLogger("watchkeeper")
 
@@ -118,6 +119,9 @@ class Watchkeeper:
             elapsed=options.get("elapsed", monotonic_ms),
             on_denied=self._report_denied,
         )
+        self._denied_calls = 0
+        self._denied_last: tuple[str | None, str | None, str | None] | None = None
+        self._denied_at_ms = 0.0
         self._heard_once = threading.Event()
         self._background: _Background | None = None
 
@@ -195,10 +199,21 @@ class Watchkeeper:
         self._heard_once.set()
 
     def _report_denied(self, decision: Decision, tool: str | None, session: str | None) -> None:
-        """As a heartbeat: the agent did nothing, and that is what is to be seen."""
-        if session is None:
+        """As a heartbeat: the agent did nothing, and that is what is to be seen.
+
+        An agent that tries again at once is reported once a second, with the number of its denied calls.
+        """
+        self._denied_calls += 1
+        what, now_ms = (session, tool, decision.command_id), self._clock()
+        repeated = what == self._denied_last and now_ms - self._denied_at_ms < _DENIED_EVERY_MS
+        if session is None or repeated:
             return
-        attributes = {"watchkeeper.denied": decision.denied or "", "watchkeeper.tool": tool or ""}
+        self._denied_last, self._denied_at_ms = what, now_ms
+        attributes: dict[str, str | bool | int | float] = {
+            "watchkeeper.denied": decision.denied or "",
+            "watchkeeper.denied_calls": self._denied_calls,
+            "watchkeeper.tool": tool or "",
+        }
         if decision.command_id is not None:
             attributes["watchkeeper.command"] = decision.command_id
         Session(session, self._emit).heartbeat(attributes=attributes)
@@ -211,7 +226,7 @@ class Watchkeeper:
             subscriber = ControlSubscriber(
                 self._state,
                 self._kafka,
-                send=self._spool.put_first,
+                send=self._spool.put_urgent,
                 agent=self.agent,
                 tenant=self.tenant,
                 on_heard=self._heard,
