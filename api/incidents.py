@@ -1,0 +1,149 @@
+"""Incidents, agents and containment by hand: `/v1/incidents`, `/v1/agents`, `/v1/control`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar, get_args
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from api.bodies import json_object
+from api.errors import ApiError
+from api.ports import Actions, ControlAction, ControlOrder, DegradeTo, Incidents
+from api.security import Access
+from responders.containment import TargetError, parse_target
+from responders.database import StoreError
+from responders.decide import ActionRefused
+from schemas.control import EVERY_AGENT, Target
+
+Result = TypeVar("Result")
+
+MAX_BODY_BYTES = 16 * 1024
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1_000
+_PERSON = "http"
+
+
+class IncidentRoutes:
+    """The handlers. Whatever changes something asks for the token first."""
+
+    def __init__(self, incidents: Incidents, actions: Actions, access: Access) -> None:
+        self._incidents = incidents
+        self._actions = actions
+        self._access = access
+
+    async def list_incidents(self, request: Request) -> Response:
+        """``{"incidents": [...]}``, newest first; ``?limit=``."""
+        text = request.query_params.get("limit", str(DEFAULT_LIMIT))
+        if not (text.isdecimal() and 1 <= int(text) <= MAX_LIMIT):
+            raise ApiError(400, "bad_limit", f"limit must be a number from 1 to {MAX_LIMIT}")
+        found = await in_thread(lambda: self._incidents.incidents(int(text)))
+        return JSONResponse({"incidents": found})
+
+    async def incident(self, request: Request) -> Response:
+        """One incident with its log; ``?at=`` shows it as it was at a time."""
+        incident_id = request.path_params["incident_id"]
+        at = _time(request.query_params.get("at"))
+        found = await in_thread(lambda: self._incidents.incident(incident_id, at))
+        if found is None:
+            when = "" if at is None else " at that time"
+            raise ApiError(
+                404, "no_incident", f"there is no such incident{when}: GET /v1/incidents lists them"
+            )
+        return JSONResponse(found)
+
+    async def agents(self, request: Request) -> Response:
+        """``{"agents": [...]}``."""
+        return JSONResponse({"agents": await in_thread(self._incidents.agents)})
+
+    async def acknowledge(self, request: Request) -> Response:
+        """``POST /v1/incidents/{id}/ack``, body optional: ``{"person": name}``."""
+        return await self._act(request, self._actions.acknowledge)
+
+    async def resolve(self, request: Request) -> Response:
+        """``POST /v1/incidents/{id}/resolve``, body optional: ``{"person": name}``."""
+        return await self._act(request, self._actions.resolve)
+
+    async def control(self, request: Request) -> Response:
+        """``{"action": "halt" | "resume" | "degrade", "target", "ladder" (degrade), "reason", "person"}``."""
+        self._access.require_token(request)
+        fields = await json_object(request, MAX_BODY_BYTES)
+        order = _order(fields)
+        person = _person(fields)
+        return JSONResponse(await in_thread(lambda: self._actions.control(order, person)), 202)
+
+    async def _act(self, request: Request, action: Callable[[str, str], Any]) -> Response:
+        self._access.require_token(request)
+        person = _person(await json_object(request, MAX_BODY_BYTES, optional=True))
+        incident_id = request.path_params["incident_id"]
+        return JSONResponse(await in_thread(lambda: action(incident_id, person)))
+
+
+async def in_thread(work: Callable[[], Result]) -> Result:
+    """Runs database work beside the loop; what it refuses becomes an answer.
+
+    Raises:
+        ApiError: 400 bad target, 409 refused, 503 no database.
+    """
+    try:
+        return await asyncio.to_thread(work)
+    except TargetError as error:
+        raise ApiError(400, "bad_target", str(error)) from None
+    except ActionRefused as error:
+        raise ApiError(409, "refused", str(error)) from None
+    except StoreError as error:
+        raise ApiError(503, "store_unavailable", str(error), {"Retry-After": "5"}) from None
+
+
+def _order(fields: dict[str, Any]) -> ControlOrder:
+    action = fields.get("action")
+    if action not in get_args(ControlAction) or action is None:
+        raise ApiError(400, "bad_action", f"action must be one of {', '.join(get_args(ControlAction))}")
+    ladder = fields.get("ladder")
+    if action == "degrade" and ladder not in get_args(DegradeTo):
+        raise ApiError(400, "bad_ladder", f"degrade needs a ladder: one of {', '.join(get_args(DegradeTo))}")
+    if action != "degrade" and ladder is not None:
+        raise ApiError(400, "bad_ladder", "ladder goes with degrade only")
+    reason = fields.get("reason", f"{action} by hand")
+    if not isinstance(reason, str) or not 1 <= len(reason) <= 1024:
+        raise ApiError(400, "bad_reason", "reason must be a text of 1 to 1,024 characters")
+    return ControlOrder(action, _target(fields.get("target")), ladder, reason)
+
+
+def _target(value: Any) -> Target:
+    """A target as people write it, or as the contract does; `*` is every agent."""
+    if isinstance(value, str):
+        try:
+            return parse_target(value)
+        except TargetError as error:
+            raise ApiError(400, "bad_target", str(error)) from None
+    try:
+        target = Target.model_validate(value)
+    except ValueError:
+        detail = 'target must be "tenant/agent[/session]" or {"tenant", "agent", "session"}'
+        raise ApiError(400, "bad_target", detail) from None
+    if target.agent == EVERY_AGENT and target.session is not None:
+        raise ApiError(400, "bad_target", "every agent (*) takes no session")
+    return target
+
+
+def _person(fields: dict[str, Any]) -> str:
+    person = fields.get("person", _PERSON)
+    if not isinstance(person, str) or not 1 <= len(person) <= 256:
+        raise ApiError(400, "bad_person", "person must be a name of 1 to 256 characters")
+    return person
+
+
+def _time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text.replace(" ", "+"))  # a plus sign that was not escaped
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise ApiError(400, "bad_time", "at must be a time with an offset, like 2026-01-31T12:00:00Z")
+    return at

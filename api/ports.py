@@ -1,0 +1,99 @@
+"""What the HTTP API needs of the rest of the engine, as protocols: the composition root plugs the parts in.
+
+Reads and actions are synchronous (they go to the database) and are called in a thread. They may raise
+`responders.decide.ActionRefused` and `responders.containment.TargetError`, which become 409 and 400, and
+`responders.database.StoreError`, which becomes 503.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from schemas.control import Target
+from watchkeeper_client.wanted import Decision
+
+ControlAction = Literal["halt", "resume", "degrade"]
+DegradeTo = Literal["rag", "keyword", "static"]
+JsonObject = Mapping[str, Any]
+
+
+class ProducerError(Exception):
+    """The bus did not take a record; the message says what to do."""
+
+
+class Producer(Protocol):
+    """The way onto the bus."""
+
+    async def send(self, topic: str, key: bytes | None, value: bytes) -> None:
+        """Returns when the broker has the record.
+
+        Raises:
+            ProducerError: it did not take it; sending again is safe.
+        """
+
+
+class Incidents(Protocol):
+    """What the console and the command line read."""
+
+    def incidents(self, limit: int) -> list[JsonObject]:
+        """The newest incidents first, as JSON."""
+
+    def incident(self, incident_id: str, at: datetime | None) -> JsonObject | None:
+        """One incident with its log, as it was at a time; None when there was none."""
+
+    def agents(self) -> list[JsonObject]:
+        """Every agent that is known, with its containment."""
+
+
+class Actions(Protocol):
+    """What a person may do, by whatever means."""
+
+    def acknowledge(self, incident_id: str, person: str) -> JsonObject: ...
+
+    def resolve(self, incident_id: str, person: str) -> JsonObject: ...
+
+    def control(self, order: ControlOrder, person: str) -> JsonObject: ...
+
+
+class Decider(Protocol):
+    """The wanted state, for `/v1/allow`."""
+
+    def decide(self, tenant: str, agent: str, session: str | None, tool: str | None) -> Decision:
+        """Whether this call may be made now; from memory, the fail mode included."""
+
+
+class Readiness(Protocol):
+    """Whether the process can do its work."""
+
+    async def problems(self) -> Mapping[str, str]:
+        """What is wrong, by part, each one line; empty when all is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlOrder:
+    """Containment by hand. ``ladder`` is set with `degrade` only."""
+
+    action: ControlAction
+    target: Target
+    ladder: DegradeTo | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlackAction:
+    """A button that somebody pressed, from a request whose signature was verified."""
+
+    user: str
+    action: str
+    value: str
+    payload: JsonObject
+
+
+class SlackHandler(Protocol):
+    """What the buttons do, and who may press them."""
+
+    def __call__(self, action: SlackAction) -> str | None:
+        """Does it; what to tell the person, if anything."""
