@@ -51,7 +51,7 @@ def make_engine(url: str) -> Engine:
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    assert isinstance(connection, sqlite3.Connection)  # noqa: S101 - the driver of this engine
+    assert isinstance(connection, sqlite3.Connection)
     # The driver's own transaction handling would begin late, and deferred.
     connection.isolation_level = None
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):

@@ -204,7 +204,7 @@ class _Draft:
 
     @property
     def incident(self) -> Incident:
-        assert self.maybe is not None  # noqa: S101 - callers open the incident first
+        assert self.maybe is not None
         return self.maybe
 
     def open(self, seed: str, fact: log.Triggered, actor: Actor) -> None:

@@ -135,7 +135,7 @@ def save(connection: Connection, decision: Decision, now: datetime) -> None:
     """
     if decision.events:
         incident = decision.incident
-        assert incident is not None  # noqa: S101 - there is no event without its incident
+        assert incident is not None
         connection.execute(insert(tables.events), [_event_row(event) for event in decision.events])
         _project(connection, incident, opened=decision.events[0].version == 1)
     for effect in decision.effects:

@@ -183,7 +183,7 @@ class Responder:
             keys = event_store.grouping_keys(target.tenant, target.agent, target.session)
             known = event_store.open_incident(connection, keys)
             incident = self._decide(connection, PersonActs(person, action), known, self.clock(), keys)
-            assert incident is not None  # noqa: S101 - containing opens one
+            assert incident is not None
             return incident
 
         return self.store.transact(work)

@@ -267,7 +267,7 @@ def allowed(incident: Incident, fact_type: str) -> bool:
 
 def _opened(event: IncidentEvent) -> Incident:
     data = event.data
-    assert isinstance(data, log.Triggered)  # noqa: S101 - the table admits nothing else at the start
+    assert isinstance(data, log.Triggered)
     return Incident(
         incident_id=event.incident_id,
         version=event.version,

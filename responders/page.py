@@ -66,7 +66,7 @@ def render(incident: Incident, page: str, detections: int | None = None) -> Mess
         ),
         SectionBlock(text=_mrkdwn(escape(incident.summary if latest is None else latest.summary))),
         SectionBlock(fields=[_field(name, value) for name, value in _facts(incident, latest, detections)]),
-        SectionBlock(text=_mrkdwn("\n".join(_done(incident)))),
+        SectionBlock(block_id="done", text=_mrkdwn("\n".join(_done(incident)))),
         DividerBlock(),
         SectionBlock(text=_mrkdwn("\n".join(_to_do(incident, latest)))),
         ContextBlock(elements=[_mrkdwn(_footer(incident))]),

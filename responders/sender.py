@@ -16,11 +16,24 @@ from typing import Protocol
 import structlog
 from sqlalchemy import Connection, Update, insert, select, update
 
-from responders import event_store, outbox, tables from responders.decide import PageOutcome from
-responders.effects import Delivered, Outcome, Page, Permanent, PublishIncidentEvents, Retryable, UpdatePage
-from responders.handle import Responder from responders.incident import Incident, fold from responders.metrics
-import EDITS, PAGES from responders.outbox import Claimed from responders.page import Message, render from
-schemas.base import epoch_ms from schemas.incident import IncidentEvent
+from responders import event_store, outbox, tables
+from responders.decide import PageOutcome
+from responders.effects import (
+    Delivered,
+    Outcome,
+    Page,
+    Permanent,
+    PublishIncidentEvents,
+    Retryable,
+    UpdatePage,
+)
+from responders.handle import Responder
+from responders.incident import Incident, fold
+from responders.metrics import EDITS, PAGES
+from responders.outbox import Claimed
+from responders.page import Message, render
+from schemas.base import epoch_ms
+from schemas.incident import IncidentEvent
 
 _log = structlog.get_logger(__name__)
 
@@ -62,9 +75,7 @@ class IncidentLog(Protocol):
 class Sender:
     """Empties the outbox. Several may run on one store."""
 
-    def __init__(
-        self, responder: Responder, channels: Mapping[str, PageChannel], log: IncidentLog
-    ) -> None:
+    def __init__(self, responder: Responder, channels: Mapping[str, PageChannel], log: IncidentLog) -> None:
         self._responder = responder
         self._channels = channels
         self._incident_log = log
@@ -105,9 +116,7 @@ class Sender:
                 None,
             )
             outcome = await channel.send(
-                Outgoing(
-                    effect.key, message, status.requested_at, claimed.attempts, claimed.in_doubt, thread
-                )
+                Outgoing(effect.key, message, status.requested_at, claimed.attempts, claimed.in_doubt, thread)
             )
         _report(effect.channel, effect.incident_id, outcome)
         await asyncio.to_thread(self._settle_page, claimed, effect, outcome, incident.version, message)
@@ -173,7 +182,7 @@ class Sender:
     def _view(self, incident_id: str) -> tuple[Incident, int]:
         with self._responder.store.reading() as connection:
             incident = fold(event_store.events_of(connection, incident_id))
-            assert incident is not None  # noqa: S101 - an effect is stored together with its incident
+            assert incident is not None
             return incident, event_store.detections_of(connection, incident_id)
 
     def _where(self, effect: UpdatePage) -> tuple[str, str, str] | None:
@@ -198,6 +207,9 @@ def _report(channel: str, incident_id: str, outcome: Outcome) -> None:
     PAGES.labels(channel, type(outcome).__name__.lower()).inc()
     if not isinstance(outcome, Delivered):
         _log.warning(
-            "page not delivered", channel=channel, incident=incident_id, reason=outcome.reason,
+            "page not delivered",
+            channel=channel,
+            incident=incident_id,
+            reason=outcome.reason,
             again=isinstance(outcome, Retryable),
         )

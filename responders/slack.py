@@ -43,8 +43,12 @@ class SlackChannel:
     """One channel of one workspace. Raises nothing that Slack or the network can cause."""
 
     def __init__(
-        self, token: str, channel: str, base_url: str, session: aiohttp.ClientSession, timeout_s: float =
-        TIMEOUT_S
+        self,
+        token: str,
+        channel: str,
+        base_url: str,
+        session: aiohttp.ClientSession,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._client = AsyncWebClient(
             token=token,
@@ -127,7 +131,8 @@ class SlackChannel:
             if isinstance(answer, Permanent):
                 return None
             if isinstance(answer, Retryable):
-                return Retryable(answer.reason, answer.after_ms, True) if page.attempts < ATTEMPTS_TO_LOOK else None
+                again = Retryable(answer.reason, answer.after_ms, in_doubt=True)
+                return again if page.attempts < ATTEMPTS_TO_LOOK else None
             for message in answer.get("messages") or ():
                 if _page_key(message) == page.key:
                     return Delivered(conversation, str(message.get("ts", "")))
@@ -137,8 +142,7 @@ class SlackChannel:
             arguments["cursor"] = cursor
 
     async def _conversation_id(self) -> str | Retryable:
-        """Reading history needs the channel's id; a post would have told it, and none has been answered yet.
-        """
+        """Reading history needs the channel's id, which the answer to a post would have told."""
         if self._conversation is not None:
             return self._conversation
         arguments: dict[str, Any] = {"types": "public_channel,private_channel", "limit": 1000}
@@ -158,8 +162,9 @@ class SlackChannel:
                 return self._channel
             arguments["cursor"] = cursor
 
-    async def _call(self, method: str, arguments: dict[str, Any]) -> Mapping[str, Any] | Retryable |
-    Permanent:
+    async def _call(
+        self, method: str, arguments: dict[str, Any]
+    ) -> Mapping[str, Any] | Retryable | Permanent:
         try:
             async with asyncio.timeout(self._timeout_s):
                 answer = await self._client.api_call(method, json=arguments)

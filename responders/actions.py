@@ -1,0 +1,123 @@
+"""What a person does: acknowledge, resolve, halt, resume. The command line, the HTTP API and Slack call
+these.
+
+An action is a decision in the store; the running service carries out what it wants. All raise StoreError when
+the database does not answer and ActionRefused, in one line, when the action is not possible.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from config.settings import Settings
+from responders import policy
+from responders.containment import RUNGS, TargetError, parse_target
+from responders.decide import (
+    Acknowledge,
+    ActionRefused,
+    AddNote,
+    Approve,
+    Contain,
+    Lift,
+    MarkFalseAlarm,
+    Resolve,
+)
+from responders.event_store import Store
+from responders.handle import Responder
+from responders.incident import Incident
+from responders.migrations import upgrade
+from responders.policy import Policy
+from responders.terminal import NAME as TERMINAL
+from schemas.control import EVERY_AGENT, ControlState, Rung, Target
+
+_BY_HAND: Final = "ordered by hand"
+
+
+def installation_policy(settings: Settings) -> Policy:
+    """The policy with the installation's own channel filled in. Raises PolicyError."""
+    channel = TERMINAL if settings.slack.bot_token is None else f"slack:{settings.slack.channel}"
+    return policy.load(settings.policy).with_channels(channel)
+
+
+def connect(settings: Settings) -> Responder:
+    """A responder on the settings' store, its schema brought up to date; close ``responder.store`` after use.
+
+    Raises:
+        StoreError: the database cannot be used.
+        PolicyError: the policy file cannot be used.
+    """
+    rules = installation_policy(settings)
+    upgrade(settings.database_url)
+    return Responder(Store.open(settings.database_url), rules)
+
+
+def acknowledge(responder: Responder, incident_id: str, person: str) -> Incident:
+    """Someone is on it. Acknowledging again changes nothing."""
+    return responder.act(_typed(incident_id), person, Acknowledge())
+
+
+def resolve(responder: Responder, incident_id: str, person: str, reason: str = "") -> Incident:
+    """Over. What is contained stays contained until it is resumed."""
+    return responder.act(_typed(incident_id), person, Resolve(reason))
+
+
+def false_alarm(responder: Responder, incident_id: str, person: str, reason: str = "") -> Incident:
+    """There was nothing. What is contained stays contained until it is resumed."""
+    return responder.act(_typed(incident_id), person, MarkFalseAlarm(reason))
+
+
+def note(responder: Responder, incident_id: str, person: str, text: str) -> Incident:
+    return responder.act(_typed(incident_id), person, AddNote(text))
+
+
+def approve(responder: Responder, incident_id: str, person: str) -> Incident:
+    """Do what the incident proposed."""
+    return responder.act(_typed(incident_id), person, Approve())
+
+
+def halt(responder: Responder, target: str, person: str, reason: str = _BY_HAND) -> Incident:
+    """Stop ``target`` (``agent``, ``tenant/agent[/session]``); the incident that now holds it."""
+    return contain(responder, target, ControlState(mode="halt"), person, reason)
+
+
+def halt_all(responder: Responder, person: str, reason: str = _BY_HAND, tenant: str = "default") -> Incident:
+    """The global stop of a tenant."""
+    return contain(responder, f"{tenant}/{EVERY_AGENT}", ControlState(mode="halt"), person, reason)
+
+
+def degrade(responder: Responder, target: str, rung: str, person: str, reason: str = _BY_HAND) -> Incident:
+    """Step ``target`` down to ``rung`` of the ladder: full, rag, keyword or static."""
+    return contain(responder, target, ControlState(mode="degrade", ladder=_rung(rung)), person, reason)
+
+
+def contain(
+    responder: Responder, target: str, state: ControlState, person: str, reason: str = _BY_HAND
+) -> Incident:
+    """Hold ``target`` in ``state``."""
+    return responder.contain(person, Contain(_target(target), state, reason))
+
+
+def resume(responder: Responder, target: str, person: str, reason: str = _BY_HAND) -> tuple[Target, ...]:
+    """Let ``target`` and its sessions run again, whoever holds them. Whom that was about.
+
+    Needs the operator's key, which the service that publishes has. The global stop is lifted apart (``*``).
+    """
+    return responder.lift(person, Lift(_target(target), reason))
+
+
+def _typed(incident_id: str) -> str:
+    return incident_id.strip().upper()
+
+
+def _target(text: str) -> Target:
+    try:
+        return parse_target(text)
+    except TargetError as error:
+        raise ActionRefused(str(error)) from None
+
+
+def _rung(text: str) -> Rung:
+    for rung in RUNGS:
+        if text == rung:
+            return rung
+    raise ActionRefused(f"{text!r} is not a level: use {', '.join(RUNGS)}")

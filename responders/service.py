@@ -1,0 +1,322 @@
+"""agent.detections, agent.control.acks → store → Slack or terminal, agent.control, incident.events.
+
+The composition root of the responder. Records are committed after their decision; a record that cannot be
+read is logged, counted and passed over. What is expected to fail is an outcome; what is not ends the process,
+loudly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiohttp
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from pydantic import ValidationError
+from rich.console import Console
+
+from config.settings import Settings
+from responders import actions, keys
+from responders.bus import KafkaBus, connection_arguments
+from responders.control import ControlPublisher
+from responders.database import StoreError
+from responders.handle import Responder, Source, offsets_of
+from responders.incident_log import KafkaIncidentLog
+from responders.keys import KeyFileError
+from responders.metrics import CONSUMED, MALFORMED, STORE_WAITS, UNKNOWN_ACKS
+from responders.policy import PolicyError
+from responders.sender import PageChannel, Sender
+from responders.slack import SlackChannel, SlackRefusedError
+from responders.terminal import TerminalChannel
+from schemas import topics
+from schemas.control import CONTROL_ACK
+from schemas.detection import DETECTION
+
+POLL_MS: Final = 200
+"""How soon what another process wrote into the store is noticed."""
+LONGEST_WAIT_S: Final = 10.0
+STOP_WITHIN_S: Final = 5.0
+_log = structlog.get_logger(__name__)
+
+
+class ServiceError(Exception):
+    """The responder cannot start; the message is one line that says what to do."""
+
+
+@dataclass(slots=True)
+class Work:
+    """Wakes the loops that carry work out as soon as there may be some."""
+
+    outbox: asyncio.Event = field(default_factory=asyncio.Event)
+    control: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def arrived(self) -> None:
+        self.outbox.set()
+        self.control.set()
+
+
+async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
+    """Respond until ``stop`` is set. ``on_ready`` is called once, when detections are being read.
+
+    Raises:
+        ServiceError: store, keys, policy, Slack token, broker or topics cannot be used; one line says what to
+        do.
+    """
+    try:
+        responder = await asyncio.to_thread(actions.connect, settings)
+        signing = await asyncio.to_thread(keys.load_or_create, settings.data_dir)
+    except (StoreError, PolicyError, KeyFileError) as error:
+        raise ServiceError(str(error)) from None
+    work = Work()
+    try:
+        async with (
+            _channels(settings) as channels,
+            _producer(settings) as bus,
+            _consumer(settings, topics.DETECTIONS, responder) as detections,
+            _consumer(settings, topics.ACKS, responder) as acks,
+        ):
+            sender = Sender(responder, channels, KafkaIncidentLog(bus))
+            publisher = ControlPublisher(responder, bus, signing)
+            await _all_until(
+                stop,
+                detections.consume(stop, lambda value, source: _detection(responder, value, source), work),
+                acks.consume(stop, lambda value, source: _ack(responder, value, source), work),
+                _loop(stop, work.outbox, sender.run_once, work),
+                _loop(stop, work.control, publisher.run_once, work),
+                _loop(stop, None, lambda: asyncio.to_thread(responder.fire_timers), work),
+                _announce(stop, (detections, acks), on_ready),
+            )
+    finally:
+        await asyncio.to_thread(responder.store.close)
+
+
+async def _all_until(stop: asyncio.Event, *parts: Awaitable[None]) -> None:
+    """Run the parts until ``stop``; when one fails the others are stopped and its exception is raised.
+
+    What is not done soon after ``stop`` is cut off: its claim runs out, and it is in doubt for whoever is
+    next.
+    """
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    together = asyncio.gather(*tasks)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((together, stopping), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((together,), timeout=STOP_WITHIN_S)
+        if together.done():
+            together.result()
+    finally:
+        stopping.cancel()
+        stop.set()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _announce(
+    stop: asyncio.Event, sources: tuple[_Consumer, ...], on_ready: Callable[[], None]
+) -> None:
+    waiting = [asyncio.ensure_future(each.joined.wait()) for each in sources]
+    stopping = asyncio.ensure_future(stop.wait())
+    everything = asyncio.gather(*waiting)
+    try:
+        await asyncio.wait((everything, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if everything.done():
+            on_ready()
+            _log.info("responder ready")
+    finally:
+        stopping.cancel()
+        everything.cancel()
+
+
+async def _loop(
+    stop: asyncio.Event, wake: asyncio.Event | None, step: Callable[[], Awaitable[int]], work: Work
+) -> None:
+    """Do ``step`` whenever there may be work, and every `POLL_MS` for what another process has written."""
+    while not stop.is_set():
+        if wake is not None:
+            wake.clear()
+        if await _patiently(stop, step):
+            work.arrived()
+            continue
+        await _pause(wake or stop, POLL_MS / 1000)
+
+
+async def _patiently(stop: asyncio.Event, step: Callable[[], Awaitable[int]]) -> int:
+    """``step``'s count; while the store does not answer it is tried again, until ``stop``."""
+    wait_s = 0.2
+    while not stop.is_set():
+        try:
+            return await step()
+        except StoreError as error:
+            STORE_WAITS.inc()
+            _log.error("store unavailable", reason=str(error), again_in_s=wait_s)
+            await _pause(stop, wait_s)
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+    return 0
+
+
+async def _pause(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+def _detection(responder: Responder, value: bytes, source: Source) -> None:
+    responder.detection(DETECTION.validate_json(value), source)
+
+
+def _ack(responder: Responder, value: bytes, source: Source) -> None:
+    ack = CONTROL_ACK.validate_json(value)
+    if not responder.ack(ack, source):
+        UNKNOWN_ACKS.inc()
+        _log.warning("ack of an unknown command", command=ack.command_id, agent=ack.agent)
+
+
+class _Consumer(ConsumerRebalanceListener):
+    """One topic, read in order per partition, committed after each batch has been decided about."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str, responder: Responder) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._responder = responder
+        self.joined = asyncio.Event()
+
+    def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """Nothing is kept between batches, so there is nothing to give up."""
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """Never start ahead of the store: put back from a backup, it reads again what it has lost."""
+        decided = await asyncio.to_thread(offsets_of, self._responder.store, self._topic)
+        for partition in assigned:
+            known = decided.get(partition.partition)
+            committed = await self._consumer.committed(partition)
+            if known is not None and committed is not None and known < committed:
+                self._consumer.seek(partition, known)
+        self.joined.set()
+
+    async def consume(self, stop: asyncio.Event, handle: Callable[[bytes, Source], None], work: Work) -> None:
+        while not stop.is_set():
+            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=500)
+            done: dict[TopicPartition, int] = {}
+            for partition, records in batches.items():
+                for record in records:
+                    if not await self._handled(stop, handle, record):
+                        return
+                    done[partition] = record.offset + 1
+                    work.arrived()
+            if done:
+                await self._commit(done)
+
+    async def _handled(
+        self, stop: asyncio.Event, handle: Callable[[bytes, Source], None], record: Any
+    ) -> bool:
+        """Whether the record is done with, readable or not; False only when stopped before."""
+        source = Source(record.topic, record.partition, record.offset)
+
+        async def step() -> int:
+            await asyncio.to_thread(handle, record.value or b"", source)
+            return 1
+
+        try:
+            done = await _patiently(stop, step)
+        except ValidationError as error:
+            MALFORMED.labels(record.topic).inc()
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            _log.error(
+                "malformed record passed over",
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                reason=f"{where}: {first['msg']}" if where else first["msg"],
+            )
+            return True
+        CONSUMED.labels(record.topic).inc()
+        return bool(done)
+
+    async def _commit(self, done: dict[TopicPartition, int]) -> None:
+        try:
+            await self._consumer.commit(done)
+        except (CommitFailedError, IllegalStateError) as error:
+            # The partition is someone else's now: they read the records again, and the inbox knows them.
+            _log.warning("offsets not committed", topic=self._topic, reason=type(error).__name__)
+        except KafkaError as error:
+            _log.warning("offsets not committed yet", topic=self._topic, reason=type(error).__name__)
+
+
+@asynccontextmanager
+async def _consumer(settings: Settings, topic: str, responder: Responder) -> AsyncIterator[_Consumer]:
+    kafka = settings.kafka
+    consumer = AIOKafkaConsumer(
+        group_id=f"{kafka.group_prefix}-responder-{topic}",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        session_timeout_ms=kafka.session_timeout_ms,
+        rebalance_timeout_ms=kafka.rebalance_timeout_ms,
+        heartbeat_interval_ms=max(kafka.session_timeout_ms // 3, 300),
+        **connection_arguments(kafka),
+    )
+    reading = _Consumer(consumer, topic, responder)
+    try:
+        await consumer.start()
+    except KafkaError as error:
+        await consumer.stop()
+        raise _no_broker(settings, error) from None
+    try:
+        if topic not in await consumer.topics():
+            raise ServiceError(f"there is no topic {topic}: make it with watchkeeper topics create")
+        consumer.subscribe([topic], listener=reading)
+        yield reading
+    finally:
+        await consumer.stop()
+
+
+@asynccontextmanager
+async def _producer(settings: Settings) -> AsyncIterator[KafkaBus]:
+    producer = AIOKafkaProducer(acks="all", request_timeout_ms=10_000, **connection_arguments(settings.kafka))
+    try:
+        await producer.start()
+    except KafkaError as error:
+        await producer.stop()
+        raise _no_broker(settings, error) from None
+    try:
+        yield KafkaBus(producer)
+    finally:
+        await producer.stop()
+
+
+def _no_broker(settings: Settings, error: KafkaError) -> ServiceError:
+    return ServiceError(
+        f"no Kafka broker answers at {settings.kafka.bootstrap} ({type(error).__name__}): start one, or set"
+        " WATCHKEEPER_KAFKA__BOOTSTRAP"
+    )
+
+
+@asynccontextmanager
+async def _channels(settings: Settings) -> AsyncIterator[dict[str, PageChannel]]:
+    """The terminal, and Slack when there is a token, which is checked."""
+    terminal = TerminalChannel(Console(file=sys.stdout, highlight=False, soft_wrap=False))
+    channels: dict[str, PageChannel] = {terminal.name: terminal}
+    token = settings.slack.bot_token
+    async with aiohttp.ClientSession() as session:
+        if token is not None:
+            slack = SlackChannel(
+                token.get_secret_value(), settings.slack.channel, settings.slack.base_url, session
+            )
+            try:
+                team = await slack.check()
+            except SlackRefusedError as error:
+                raise ServiceError(str(error)) from None
+            if team:
+                _log.info("pages go to Slack", channel=settings.slack.channel, team=team)
+            else:
+                _log.warning("Slack does not answer now; pages wait for it", channel=settings.slack.channel)
+            channels[slack.name] = slack
+        yield channels
