@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Protocol, cast
 import aiokafka
 import faust
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 from yarl import URL
@@ -172,24 +173,27 @@ class BatchConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._positions: dict[TP, CommitPosition] = {}
         self._last_handed_out: dict[TP, int] = {}
+        # Fetched but not handed out, because a rebalance came between. Nothing more of these until they are
+        # sought: the rebalance may have done its own seek before the fetch.
+        self._unread: set[TP] = set()
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109 - Faust's name
         """Fetch, and yield one message per partition."""
-        records, _ = await self._wait_next_records(timeout)
-        generation = self.app.consumer_generation_id
-        if records is None or self.should_stop:
-            return
         if not self.flow_active:
-            # A rebalance began while we waited: what was read is read again later.
+            await self.wait(self.can_resume_flow.wait())
+        if self._unread:
             await self.perform_seek()
-            return
-        for aiokafka_tp, fetched in records.items():
-            if not self.flow_active or self.app.consumer_generation_id != generation:
-                return
+        generation = self.app.consumer_generation_id
+        records, _ = await self._wait_next_records(timeout)
+        for aiokafka_tp, fetched in (records or {}).items():
             tp = TP(aiokafka_tp.topic, aiokafka_tp.partition)
+            rebalanced = not self.flow_active or self.app.consumer_generation_id != generation
+            if rebalanced or tp in self._unread:
+                self._unread.add(tp)
+                continue
             message = self.hand_out(tp, fetched)
             if message is not None:
                 yield tp, message
@@ -263,7 +267,14 @@ class BatchConsumer(driver.Consumer):
         """Nothing: Faust would only log. The worker's watchdog ends the process."""
 
     async def perform_seek(self) -> None:
-        await super().perform_seek()
+        """Back to the committed offsets, or, if a rebalance changes the assignment meanwhile, later."""
+        unread = set(self._unread)
+        try:
+            await super().perform_seek()
+        except IllegalStateError:
+            self._unread |= self.assignment()
+            return
+        self._unread -= unread
         # All that was not committed is read again.
         self._positions.clear()
         self._last_handed_out.clear()

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import faust
 import pytest
+from aiokafka.errors import IllegalStateError
 from faust.streams import Stream
 from faust.types import TP
 
@@ -101,13 +102,37 @@ async def test_what_was_fetched_during_a_rebalance_is_read_again(
         sought.append(True)
         return {TP(TOPIC, 0): 3}
 
+    async def fetched_while_a_rebalance_comes(_timeout: float) -> tuple[Any, Any]:
+        rig.consumer.stop_flow()
+        return {TP(TOPIC, 0): records(0, [3, 4])}, set()
+
     monkeypatch.setattr(rig.consumer, "seek_to_committed", seek_to_committed)
-    rig.fetched({TP(TOPIC, 0): records(0, [3, 4])}, monkeypatch)
-    rig.consumer.stop_flow()
+    monkeypatch.setattr(rig.consumer, "_wait_next_records", fetched_while_a_rebalance_comes)
     assert [tp async for tp, _ in rig.consumer.getmany(timeout=1.0)] == []
-    assert sought
     assert rig.consumer.in_flight(TP(TOPIC, 0)) == 0
-    assert rig.consumer._read_offset[TP(TOPIC, 0)] == 3
+    rig.consumer.resume_flow()
+    rig.fetched({TP(TOPIC, 0): records(0, [3, 4])}, monkeypatch)
+    assert [message.offset async for _, message in rig.consumer.getmany(timeout=1.0)] == [4]
+    assert sought
+
+
+async def test_a_seek_that_a_rebalance_interrupts_is_made_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[dict[TP, int] | Exception] = [IllegalStateError("no assignment"), {TP(TOPIC, 0): 3}]
+
+    async def seek_to_committed() -> dict[TP, int]:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(rig.consumer, "seek_to_committed", seek_to_committed)
+    monkeypatch.setattr(rig.consumer, "assignment", lambda: {TP(TOPIC, 0)})
+    rig.fetched({TP(TOPIC, 0): records(0, [9])}, monkeypatch)
+    await rig.consumer.perform_seek()
+    assert [message.offset async for _, message in rig.consumer.getmany(timeout=1.0)] == [9]
+    assert not answers
 
 
 async def test_an_exception_in_an_agent_acknowledges_nothing(rig: Rig) -> None:
