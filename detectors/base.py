@@ -83,6 +83,14 @@ def name_hash(name: str) -> bytes:
     return xxhash.xxh64_digest(name.encode())
 
 
+class Beginning(msgspec.Struct, array_like=True):
+    """Where something began that a detector follows: the event, its time and its offset."""
+
+    event_id: str
+    time_ms: float
+    offset: int
+
+
 class Context:
     """What both kinds of detector are given, and the builder of detections."""
 
@@ -90,7 +98,12 @@ class Context:
     session: str | None
     agent: str
     time_ms: float
+    event_id: str
     source: Source
+
+    def here(self) -> Beginning:
+        """The event or window being shown, to come back to as the beginning of something."""
+        return Beginning(self.event_id, self.time_ms, self.source.offset)
 
     def detection(  # noqa: PLR0913 - the fields of the contract, by keyword
         self,
@@ -99,20 +112,20 @@ class Context:
         trigger: str,
         severity: Severity,
         metric: str,
-        score: float,
         sample_size: int,
         summary: str,
+        score: float | None = None,
         agent: str | None = None,
         observed: float | None = None,
         expected: float | None = None,
         threshold: float | None = None,
         time_ms: float | None = None,
-        onset_ms: float | None = None,
-        event_ids: Sequence[str] = (),
-        from_offset: int | None = None,
+        since: Beginning | None = None,
+        event_ids: Sequence[str] | None = None,
         suggested: ControlState | None = None,
     ) -> Detection:
-        """Build a detection at the context's time (or `time_ms`), by default of the context's agent.
+        """Build a detection at the context's time and of its agent, by default. What it rests on runs from
+        `since` to here, and its evidence is those two events unless `event_ids` says more.
 
         `trigger` tells causes within one session or agent apart. It must be the same whenever and however
         often the same input is read: a name, a hash of a call, an event time; never arrival order, offset or
@@ -120,7 +133,9 @@ class Context:
         """
         when_ms = self.time_ms if time_ms is None else time_ms
         who = self.agent if agent is None else agent
-        first = self.source.offset if from_offset is None else min(from_offset, self.source.offset)
+        begun = self.here() if since is None else since
+        if event_ids is None:
+            event_ids = list(dict.fromkeys((begun.event_id, self.event_id)))
         key = f"{self.tenant}/{who if self.session is None else self.session}"
         return Detection(
             detection_id=detection_id(detector.name, detector.version, key, f"{severity}/{trigger}"),
@@ -131,12 +146,12 @@ class Context:
             session=self.session,
             severity=severity,
             time=from_epoch_ms(when_ms),
-            onset=from_epoch_ms(when_ms if onset_ms is None else min(onset_ms, when_ms)),
+            onset=from_epoch_ms(min(begun.time_ms, when_ms)),
             metric=metric,
             observed=observed,
             expected=expected,
             threshold=threshold,
-            score=score,
+            score=score if score is not None else observed if observed is not None else 1.0,
             sample_size=sample_size,
             evidence=Evidence(
                 event_ids=list(event_ids)[-MAX_EVIDENCE_IDS:],
@@ -144,7 +159,7 @@ class Context:
                     OffsetRange(
                         topic=self.source.topic,
                         partition=self.source.partition,
-                        from_offset=first,
+                        from_offset=min(begun.offset, self.source.offset),
                         to_offset=self.source.offset,
                     )
                 ],
@@ -195,7 +210,10 @@ class SessionDetector(Detector, Protocol):
     """
 
     wants: ClassVar[tuple[str, ...]]
-    State: ClassVar[type[msgspec.Struct]]
+
+    @property
+    def State(self) -> type[Any]:  # noqa: N802 - a class nested in the detector
+        """A msgspec.Struct."""
 
     def update(self, state: Any, event: Any, context: SessionContext) -> Iterable[Detection]:
         """Take one event in, after `context.facts` has; return `NOTHING` or what it completes."""
@@ -215,7 +233,9 @@ class TimedSessionDetector(SessionDetector, Protocol):
 class BehaviourDetector(Detector, Protocol):
     """Watches one agent through its merged windows, in order of start; windows without events do not come."""
 
-    State: ClassVar[type[msgspec.Struct]]
+    @property
+    def State(self) -> type[Any]:  # noqa: N802 - a class nested in the detector
+        """A msgspec.Struct."""
 
     def update(self, state: Any, window: Window, context: WindowContext) -> Iterable[Detection]:
         """Take one closed window in; return `NOTHING` or what it completes."""
@@ -230,6 +250,7 @@ __all__ = [
     "HALT",
     "NOTHING",
     "AgentEvent",
+    "Beginning",
     "BehaviourDetector",
     "Context",
     "Detection",

@@ -129,6 +129,7 @@ class BehaviourPipeline:
         context.agent = record.agent
         context.session = None
         context.time_ms = merged.end_ms
+        context.event_id = ""
         context.source = Source(source.topic, source.partition, max(offsets))
         context.from_offset = min(offsets)
         found: list[Detection] = []

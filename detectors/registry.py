@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 from detectors.base import BehaviourDetector, SessionDetector
+from detectors.behaviour.refusal_rate import RefusalRate
+from detectors.engine.telemetry_gap import TelemetryGap
+from detectors.session.budget import Budget
+from detectors.session.orphaned_session import OrphanedSession
+from detectors.session.ping_pong import PingPong
+from detectors.session.retry_storm import RetryStorm
+from detectors.session.tool_loop import ToolLoop
+from detectors.session.undeclared_tool import UndeclaredTool
 
-SESSION: tuple[SessionDetector, ...] = ()
-BEHAVIOUR: tuple[BehaviourDetector, ...] = ()
+SESSION: tuple[SessionDetector, ...] = (
+    UndeclaredTool(),
+    ToolLoop(),
+    RetryStorm(),
+    PingPong(),
+    Budget(),
+    OrphanedSession(),
+)
+BEHAVIOUR: tuple[BehaviourDetector, ...] = (RefusalRate(),)
 FLEET: tuple[BehaviourDetector, ...] = ()
-ENGINE: tuple[BehaviourDetector, ...] = ()
+ENGINE: tuple[BehaviourDetector, ...] = (TelemetryGap(),)

@@ -322,6 +322,7 @@ class SessionPipeline:
         context.tenant = event.tenant
         context.session = event.session
         context.agent = event.agent
+        context.event_id = event.event_id
         context.time_ms = time_ms
         context.watermark_ms = self._watermark_ms
         context.source = source
@@ -478,6 +479,7 @@ class SessionPipeline:
             context.session = facts.session
             context.agent = facts.last_agent
             context.time_ms = facts.last_ms
+            context.event_id = facts.last_event_id
             context.watermark_ms = self._watermark_ms
             context.source = Source(*self._last_place(record))
             record.slots[name] = state

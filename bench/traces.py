@@ -1,0 +1,138 @@
+"""Recorded traces of real agents (`data/traces`) as agent events: hashes, lengths and shapes, no content, no
+labels.
+
+What a trace does not say is made up the same way each time: an event every two seconds from a fixed start,
+four characters a token, the sender of a message for its receiver. Sessions are started with the tools they
+declare and ended as completed; whether a run was good is a label, and labels stay behind.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from watchkeeper_client.fingerprint import argument_keys, arguments_hash, content_hash, fingerprint
+
+START_MS: Final = 1_780_000_000_000
+STEP_MS: Final = 2_000
+CHARS_PER_TOKEN: Final = 4
+MODEL: Final = "unknown"
+_ERROR_CLASS: Final = re.compile(r"[A-Za-z_.]*(?:Error|Exception|Timeout)\b")
+
+Event = dict[str, Any]
+
+
+def events(path: Path | str) -> Iterator[Event]:
+    """The agent events of a trace file, as JSON objects of `agent.event/1`, session after session, in time
+    order.
+
+    Raises `OSError` when the file cannot be read and `ValueError` when a line is not JSON.
+    """
+    clock_ms = START_MS
+    trace: list[dict[str, Any]] = []
+    for line in _lines(Path(path)):
+        if trace and line["trace_id"] != trace[0]["trace_id"]:
+            yield from _session(trace, clock_ms)
+            clock_ms += STEP_MS * (len(trace) + 2)
+            trace = []
+        trace.append(line)
+    if trace:
+        yield from _session(trace, clock_ms)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with (
+        gzip.open(path, "rt", encoding="utf-8")
+        if path.suffix == ".gz"
+        else path.open(encoding="utf-8") as file
+    ):
+        for line in file:
+            yield json.loads(line)
+
+
+def _session(trace: list[dict[str, Any]], clock_ms: int) -> Iterator[Event]:
+    session = trace[0]["trace_id"]
+    agent = next(
+        (line["agent"] for line in trace if line["kind"] in {"llm", "tool"}), trace[0].get("agent", "agent")
+    )
+    tools = next(
+        (line["label"]["declared_tools"] for line in trace if "declared_tools" in line.get("label", {})), None
+    )
+    bodies: list[Event] = [{"type": "session.start", "agent": agent, "declared_tools": tools}]
+    bodies += [body for line in trace if (body := _event(line, agent)) is not None]
+    bodies.append({"type": "session.end", "agent": agent, "outcome": "completed"})
+    for number, body in enumerate(bodies):
+        yield {
+            "schema": "agent.event/1",
+            "event_id": f"{session}#{number}",
+            "time": datetime.fromtimestamp((clock_ms + STEP_MS * number) / 1000, tz=UTC).isoformat(),
+            "session": session,
+            **{name: value for name, value in body.items() if value is not None},
+        }
+
+
+def _event(line: dict[str, Any], agent: str) -> Event | None:
+    who = line.get("agent") or agent
+    match line["kind"]:
+        case "llm":
+            return _llm_call(line, who)
+        case "tool":
+            return _tool_call(line, who)
+        case "message" if who not in {"system", agent}:
+            text = line.get("content", "")
+            return {
+                "type": "message",
+                "agent": who,
+                "to_agent": agent,
+                "intent": "request",
+                "content_hash": content_hash(text),
+            }
+    return None
+
+
+def _llm_call(line: dict[str, Any], who: str) -> Event:
+    text = line.get("content") or ""
+    reason = line.get("finish_reason")
+    latency_s = line.get("latency_s")
+    return {
+        "type": "llm.call",
+        "agent": who,
+        "request_model": MODEL,
+        "input_tokens": int(line.get("tokens_in", 0)),
+        "output_tokens": int(line.get("tokens_out", len(text) // CHARS_PER_TOKEN)),
+        "cost_usd": line.get("cost"),
+        "duration_ms": None if latency_s is None else latency_s * 1000,
+        "finish_reasons": None if reason is None else [reason],
+        "output_chars": len(text),
+        "output_hash": content_hash(text) if text else None,
+        "status": "error" if line.get("error") else "ok",
+    }
+
+
+def _tool_call(line: dict[str, Any], who: str) -> Event:
+    arguments = line.get("args", line.get("content", ""))
+    event: Event = {
+        "type": "tool.call",
+        "agent": who,
+        "tool": line.get("tool") or who,
+        "arguments_hash": arguments_hash(arguments),
+        "argument_keys": argument_keys(arguments),
+        "status": "error" if line.get("error") else "ok",
+    }
+    if line.get("error"):
+        named = _ERROR_CLASS.search(str(line["error"]))
+        event["error_type"] = named.group()[:256] if named else "error"
+    elif "result" in line:
+        print_ = fingerprint(line["result"])
+        event |= {
+            "result_hash": print_.result_hash,
+            "result_shape": print_.result_shape[:8192],
+            "result_items": print_.result_items,
+            "result_total": print_.result_total,
+        }
+    return event

@@ -1,0 +1,151 @@
+"""retry_storm: a failing call is made again although nothing has changed.
+
+Statistic: failures in a row of one call by one agent, and the time they were given. Units: calls,
+milliseconds. Three kinds, by `error_type`:
+
+- credentials refused (R 15): no retry can help, whatever the arguments. Critical at the third failure of a
+tool. - overload or rate limit (R 30): a retry is right if it waits. A client that follows the usual
+exponential backoff
+  with full jitter from `backoff_ms`, doubling up to 30 s, waits in the mean half of the schedule's sum before
+  its n-th try (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). Critical from the
+  fifth failure on once less time than that has passed; the remedy is to throttle, not to stop.
+- anything else: the same arguments failed three times is a warning, six times critical.
+
+A success ends the run. The state keeps the eight most recent runs of a session.
+
+>>> from detectors.testing import events, run
+>>> call = dict(type="tool.call", tool="deploy", arguments_hash="a1", status="error", error_type="401")
+>>> run(RetryStorm(), events([call] * 4))
+[('critical', 'e2', 3.0)]
+>>> run(RetryStorm(), events([dict(call, error_type="rate_limit")] * 8, gap_ms=30_000))
+[]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import msgspec
+import xxhash
+
+from detectors.base import HALT, NOTHING, Beginning, SessionContext
+from detectors.bounded import add_recent, find_recent
+from schemas.control import ControlState
+from schemas.detection import Detection, Severity
+from schemas.event import LlmCall, ToolCall
+
+MAX_RUNS = 8
+MAX_WAIT_MS = 30_000
+
+Kind = Literal["credentials", "overload", "other"]
+_CREDENTIALS = re.compile(
+    r"auth|credential|forbidden|permission|denied|api.?key|token_?expired|\b40[13]\b", re.I
+)
+_OVERLOAD = re.compile(
+    r"rate.?limit|too.?many|throttl|overload|quota|exhausted|unavailable|\b(429|503|529)\b", re.I
+)
+
+
+class Run(msgspec.Struct, array_like=True):
+    """Failures in a row of one call."""
+
+    key: int
+    kind: Kind
+    since: Beginning
+    failures: int = 0
+    reported: Severity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryStorm:
+    """Parameters are failures in a row, except `backoff_ms`, the first wait of a well-behaved client."""
+
+    credential_failures: int = 3
+    overload_failures: int = 5
+    warning_failures: int = 3
+    critical_failures: int = 6
+    backoff_ms: int = 500
+    throttled_calls_per_minute: int = 6
+
+    name: ClassVar[str] = "retry_storm"
+    version: ClassVar[int] = 1
+    wants: ClassVar[tuple[str, ...]] = ("tool.call", "llm.call")
+
+    class State(msgspec.Struct):
+        """Runs of failures, least recent first."""
+
+        runs: list[Run] = []
+
+    def update(self, state: State, event: ToolCall | LlmCall, context: SessionContext) -> Iterable[Detection]:
+        if event.status == "ok":
+            if state.runs:
+                ended = {_key(event, kind) for kind in ("credentials", "overload", "other")}
+                state.runs = [run for run in state.runs if run.key not in ended]
+            return NOTHING
+        kind = _kind(event.error_type or "")
+        key = _key(event, kind)
+        run = find_recent(state.runs, lambda run: run.key == key)
+        if run is None:
+            run = add_recent(state.runs, Run(key, kind, context.here()), MAX_RUNS)
+        run.failures += 1
+        severity = self._judge(run, context.time_ms)
+        if severity is None or run.reported in {severity, "critical"}:
+            return NOTHING
+        run.reported = severity
+        return (self._detection(run, severity, event, context),)
+
+    def _judge(self, run: Run, time_ms: float) -> Severity | None:
+        if run.kind == "overload" and time_ms - run.since.time_ms >= self._patience_ms(run.failures):
+            return None
+        if run.failures >= self._limit(run.kind, "critical"):
+            return "critical"
+        return "warning" if run.kind == "other" and run.failures >= self.warning_failures else None
+
+    def _limit(self, kind: Kind, severity: Severity) -> int:
+        if kind == "other":
+            return self.critical_failures if severity == "critical" else self.warning_failures
+        return self.credential_failures if kind == "credentials" else self.overload_failures
+
+    def _patience_ms(self, failures: int) -> float:
+        """What a client with exponential backoff and full jitter waits in the mean over so many failures."""
+        return (
+            sum(min(self.backoff_ms * 2.0 ** min(wait, 20), MAX_WAIT_MS) for wait in range(failures - 1)) / 2
+        )
+
+    def _detection(
+        self, run: Run, severity: Severity, event: ToolCall | LlmCall, context: SessionContext
+    ) -> Detection:
+        throttle = ControlState(mode="throttle", calls_per_minute=self.throttled_calls_per_minute)
+        remedy = throttle if run.kind == "overload" else HALT
+        return context.detection(
+            self,
+            trigger=f"{run.key:x}",
+            severity=severity,
+            metric="failures_in_a_row",
+            observed=run.failures,
+            threshold=self._limit(run.kind, severity),
+            sample_size=run.failures,
+            since=run.since,
+            summary=f"{event.agent} tried {_callee(event)} {run.failures} times and it failed each time "
+            f"({event.error_type or 'no error type'}).",
+            suggested=remedy if severity == "critical" else None,
+        )
+
+
+def _kind(error_type: str) -> Kind:
+    overload, credentials = _OVERLOAD.search(error_type), _CREDENTIALS.search(error_type)
+    return "overload" if overload else "credentials" if credentials else "other"
+
+
+def _callee(event: ToolCall | LlmCall) -> str:
+    return event.tool if isinstance(event, ToolCall) else event.request_model
+
+
+def _key(event: ToolCall | LlmCall, kind: str) -> int:
+    """Arguments tell calls apart only where another argument might have helped."""
+    arguments = event.arguments_hash if kind == "other" and isinstance(event, ToolCall) else ""
+    call = (event.agent, event.type, _callee(event), kind, arguments)
+    return xxhash.xxh64_intdigest("\x1f".join(call).encode())

@@ -1,0 +1,150 @@
+"""tool_loop: an agent makes the same tool call, gets the same result, and makes it again.
+
+Statistic: per agent, how often one (tool, arguments, result) came since the agent last got anything new: a
+call it had not made or a result it had not had, or a new message to it. Unit: calls. A longer cycle of calls
+counts too, because none of its calls is new. The state keeps sixteen distinct calls.
+
+Derivation of the thresholds. A deterministic tool tells nothing the second time; five in a row leave room for
+a re-read and a re-check and are what the field caps at (R 5: 14,000 identical calls began with five). Waiting
+looks the same but is paced: who polls a job leaves a gap, who loops calls again as fast as the model answers,
+in 2 to 6 s. So gaps of `poll_interval_ms` or more between the calls make it a warning, and critical only
+after `patient_repeats`; likewise where the result is not known. Eight of the last 32 calls, with other work
+between them, are wasteful but not stuck: a warning. Failing calls: see `retry_storm`.
+
+>>> from detectors.testing import events, run
+>>> call = dict(type="tool.call", tool="list_files", arguments_hash="a1", result_hash="r1", status="ok")
+>>> run(ToolLoop(), events([call] * 6))
+[('critical', 'e4', 5.0)]
+>>> run(ToolLoop(), events(dict(call, result_hash=f"r{turn}") for turn in range(50)))
+[]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import msgspec
+import xxhash
+
+from detectors.base import HALT, NOTHING, Beginning, SessionContext
+from detectors.bounded import add_recent, find_recent
+from schemas.detection import Detection, Severity
+from schemas.event import Message, ToolCall
+
+MAX_CALLS = 16
+MAX_AGENTS = 8
+NO_COUNTS = (None, None, None)
+
+
+class Repeated(msgspec.Struct, array_like=True):
+    """One agent's distinct call: how often since the agent's last progress, and among the recent calls."""
+
+    agent: str
+    signature: int
+    since: Beginning
+    recent_from: int
+    streak: int = 1
+    recent: int = 1
+    reported: Severity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolLoop:
+    """Parameters are numbers of identical calls, except `poll_interval_ms`."""
+
+    repeats: int = 5
+    patient_repeats: int = 20
+    interleaved_repeats: int = 8
+    interleaved_calls: int = 32
+    poll_interval_ms: int = 10_000
+
+    name: ClassVar[str] = "tool_loop"
+    version: ClassVar[int] = 1
+    wants: ClassVar[tuple[str, ...]] = ("tool.call", "message")
+
+    class State(msgspec.Struct):
+        """Least recent call first; the last message to an agent."""
+
+        calls: int = 0
+        repeated: list[Repeated] = []
+        heard: dict[str, str] = {}
+
+    def update(self, state: State, event: ToolCall | Message, context: SessionContext) -> Iterable[Detection]:
+        if isinstance(event, Message):
+            return self._hear(state, event)
+        if event.status != "ok":
+            return NOTHING
+        state.calls += 1
+        signature = _signature(event)
+        known = find_recent(state.repeated, lambda call: call.signature == signature)
+        if known is not None:
+            return self._repeat(state, known, event, context)
+        _progress(state, event.agent)
+        new = Repeated(event.agent, signature, context.here(), state.calls)
+        add_recent(state.repeated, new, MAX_CALLS)
+        return NOTHING
+
+    def _hear(self, state: State, message: Message) -> Iterable[Detection]:
+        """Something new was asked or answered: to make a call again may be right."""
+        new = message.content_hash
+        who = message.to_agent
+        if new is not None and message.intent != "clarification" and state.heard.pop(who, None) != new:
+            _progress(state, who)
+        if new is not None and len(state.heard) < MAX_AGENTS:
+            state.heard[who] = new
+        return NOTHING
+
+    def _repeat(
+        self, state: State, call: Repeated, event: ToolCall, context: SessionContext
+    ) -> Iterable[Detection]:
+        if call.streak == 0:
+            call.since = context.here()
+        call.streak += 1
+        call.recent += 1
+        if state.calls - call.recent_from >= self.interleaved_calls:
+            call.recent, call.recent_from = call.recent // 2, state.calls - self.interleaved_calls // 2
+        severity = self._judge(call, event, context.time_ms)
+        if severity is None or call.reported in {severity, "critical"}:
+            return NOTHING
+        call.reported = severity
+        times = max(call.streak, call.recent)
+        detection = context.detection(
+            self,
+            trigger=f"{call.signature:x}",
+            severity=severity,
+            metric="identical_calls",
+            observed=times,
+            threshold=self.repeats,
+            sample_size=state.calls,
+            since=call.since,
+            summary=f"{event.agent} called {event.tool} {times} times with the same arguments and result.",
+            suggested=HALT if severity == "critical" else None,
+        )
+        return (detection,)
+
+    def _judge(self, call: Repeated, event: ToolCall, time_ms: float) -> Severity | None:
+        if call.streak >= self.patient_repeats:
+            return "critical"
+        if call.streak >= self.repeats:
+            waits = time_ms - call.since.time_ms >= self.poll_interval_ms * (call.streak - 1)
+            return "warning" if waits or _result(event) is None else "critical"
+        return "warning" if call.recent >= self.interleaved_repeats else None
+
+
+def _progress(state: ToolLoop.State, agent: str) -> None:
+    for call in state.repeated:
+        if call.agent == agent:
+            call.streak = 0
+
+
+def _result(event: ToolCall) -> str | None:
+    """The best that is known of the result; None if nothing is."""
+    counts = (event.result_shape, event.result_items, event.result_total)
+    return str(counts) if event.result_hash is None and counts != NO_COUNTS else event.result_hash
+
+
+def _signature(event: ToolCall) -> int:
+    call = (event.agent, event.tool, event.arguments_hash, _result(event))
+    return xxhash.xxh64_intdigest(repr(call).encode())

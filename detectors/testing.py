@@ -1,0 +1,69 @@
+"""Short events for examples and tests, and a way to show one detector a session of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from detectors.base import BehaviourDetector, SessionDetector, Source
+from detectors.behaviour_pipeline import BehaviourPipeline
+from detectors.offline import Engine
+from detectors.windows import Mark, Window
+from schemas.base import from_epoch_ms
+from schemas.detection import Detection
+from schemas.event import AGENT_EVENT, AgentEvent
+from schemas.topics import WINDOWS
+
+START_MS: Final = 1_800_000_000_000
+
+
+def event(number: int, fields: dict[str, Any], *, gap_ms: int = 1_000) -> AgentEvent:
+    """An agent event, `number` gaps after the start, with id ``e<number>``; `fields` override and need a
+    `type`.
+    """
+    base = {
+        "event_id": f"e{number}",
+        "time": from_epoch_ms(START_MS + number * gap_ms),
+        "agent": "agent",
+        "session": "session",
+    }
+    return AGENT_EVENT.validate_python({**base, **fields})
+
+
+def events(fields: Iterable[dict[str, Any]], *, gap_ms: int = 1_000) -> Iterator[AgentEvent]:
+    """One event for each, numbered from 0, `gap_ms` apart."""
+    for number, each in enumerate(fields):
+        yield event(number, each, gap_ms=gap_ms)
+
+
+def run(
+    detector: SessionDetector, stream: Iterable[AgentEvent], *, finish: bool = False
+) -> list[tuple[str, str, float]]:
+    """Severity, last event of the evidence, and score of every detection of one session detector."""
+    return brief(Engine([detector], ()).run(stream, finish=finish))
+
+
+def brief(detections: Iterable[Detection]) -> list[tuple[str, str, float]]:
+    """Severity, last event of the evidence, and score."""
+    return [(one.severity, _last(one.evidence.event_ids), one.score) for one in detections]
+
+
+def _last(event_ids: Sequence[str]) -> str:
+    return event_ids[-1] if event_ids else ""
+
+
+def window(number: int, **fields: Any) -> Window:
+    """A window of ten seconds, the `number`-th after the start."""
+    return Window(
+        agent="agent", start_ms=START_MS + number * 10_000, duration_ms=10_000, source_partition=0, **fields
+    )
+
+
+def run_windows(detector: BehaviourDetector, windows: Iterable[Window]) -> list[Detection]:
+    """What one behaviour detector finds in windows of one agent."""
+    pipeline = BehaviourPipeline(1, [detector])
+    found: list[Detection] = []
+    for number, each in enumerate(windows):
+        pipeline.process(each, Source(WINDOWS, 0, 2 * number))
+        found += pipeline.process(Mark(0, each.end_ms), Source(WINDOWS, 0, 2 * number + 1))
+    return found
