@@ -23,7 +23,7 @@ from aiokafka.errors import KafkaError
 from xxhash import xxh3_64_intdigest
 
 from watchkeeper_client.control import CONTROL_TOPIC, Refused, parse
-from watchkeeper_client.gate import Clock, wall_clock_ms
+from watchkeeper_client.gate import Clock, monotonic_ms, wall_clock_ms
 from watchkeeper_client.outgoing import Record
 from watchkeeper_client.wanted import EVERY, WantedState, claimed_target
 
@@ -106,8 +106,8 @@ class ControlSubscriber:
     async def _follow(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
         fetched_at_ms = dict.fromkeys(partitions, 0.0)
         """When, by partition, the last fetch that brought records had come in."""
-        moved_at_ms = self._clock()
-        heard_ms = 0.0
+        moved_at_ms = monotonic_ms()
+        heard_ms: float | None = None
         while True:
             batches = await consumer.getmany(timeout_ms=_POLL_MS)
             for partition, records in batches.items():
@@ -116,14 +116,14 @@ class ControlSubscriber:
                     await asyncio.sleep(0)
                 fetched_at_ms[partition] = float(consumer.last_poll_timestamp(partition) or 0)
             end_ms = None if batches else await self._end_confirmed(consumer, fetched_at_ms)
-            now_ms = self._clock()
-            if end_ms is not None and end_ms > heard_ms:
-                heard_ms, moved_at_ms = end_ms, now_ms
+            if end_ms is not None and end_ms != heard_ms:
+                heard_ms, moved_at_ms = end_ms, monotonic_ms()
                 self._rereading = False
-                self._on_heard(max(0.0, now_ms - end_ms))
+                # aiokafka stamps fetches with the wall clock, whatever clock commands are judged by.
+                self._on_heard(max(0.0, wall_clock_ms() - end_ms))
             elif batches:
-                moved_at_ms = now_ms
-            elif now_ms - moved_at_ms > _STALLED_MS:
+                moved_at_ms = monotonic_ms()
+            elif monotonic_ms() - moved_at_ms > _STALLED_MS:
                 raise TimeoutError(f"no answer to a fetch for {_STALLED_MS / 1000:.0f} s")
 
     async def _end_confirmed(
