@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from api.bodies import json_object
 from api.errors import ApiError
-from api.ports import Actions, ControlAction, ControlOrder, DegradeTo, Incidents
+from api.ports import Actions, ControlAction, ControlOrder, DegradeTo, Incidents, NoIncidentError
 from api.security import Access
 from responders.containment import TargetError, parse_target
 from responders.database import StoreError
@@ -47,13 +47,7 @@ class IncidentRoutes:
         """One incident with its log; ``?at=`` shows it as it was at a time."""
         incident_id = request.path_params["incident_id"]
         at = _time(request.query_params.get("at"))
-        found = await in_thread(lambda: self._incidents.incident(incident_id, at))
-        if found is None:
-            when = "" if at is None else " at that time"
-            raise ApiError(
-                404, "no_incident", f"there is no such incident{when}: GET /v1/incidents lists them"
-            )
-        return JSONResponse(found)
+        return JSONResponse(await in_thread(lambda: self._incidents.incident(incident_id, at)))
 
     async def agents(self, request: Request) -> Response:
         """``{"agents": [...]}``."""
@@ -86,10 +80,12 @@ async def in_thread(work: Callable[[], Result]) -> Result:
     """Runs database work beside the loop; what it refuses becomes an answer.
 
     Raises:
-        ApiError: 400 bad target, 409 refused, 503 no database.
+        ApiError: 400 bad target, 404 no incident, 409 refused, 503 no database.
     """
     try:
         return await asyncio.to_thread(work)
+    except NoIncidentError as error:
+        raise ApiError(404, "no_incident", str(error)) from None
     except TargetError as error:
         raise ApiError(400, "bad_target", str(error)) from None
     except ActionRefused as error:

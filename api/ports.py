@@ -24,6 +24,10 @@ class ProducerError(Exception):
     """The bus did not take a record; the message says what to do."""
 
 
+class NoIncidentError(LookupError):
+    """There is no such incident; the message is one line that says so."""
+
+
 class Producer(Protocol):
     """The way onto the bus."""
 
@@ -41,8 +45,12 @@ class Incidents(Protocol):
     def incidents(self, limit: int) -> list[JsonObject]:
         """The newest incidents first, as JSON."""
 
-    def incident(self, incident_id: str, at: datetime | None) -> JsonObject | None:
-        """One incident with its log, as it was at a time; None when there was none."""
+    def incident(self, incident_id: str, at: datetime | None) -> JsonObject:
+        """One incident with its log, as it was at a time.
+
+        Raises:
+            NoIncidentError: there was none.
+        """
 
     def agents(self) -> list[JsonObject]:
         """Every agent that is known, with its containment."""

@@ -1,0 +1,129 @@
+"""The API's ports on the parts the engine has: incident store, responder, Kafka, Slack's buttons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from api.ports import Actions, ControlOrder, JsonObject, NoIncidentError, ProducerError, SlackAction
+from responders import actions, projections
+from responders.containment import parse_target
+from responders.decide import ActionRefused, Contain, Lift
+from responders.event_store import Store
+from responders.handle import Responder
+from responders.incident import Incident
+from schemas.control import ControlState
+
+BUTTON_ACKNOWLEDGE: Final = "watchkeeper.acknowledge"
+BUTTON_RESOLVE: Final = "watchkeeper.resolve"
+BUTTON_HALT: Final = "watchkeeper.halt"
+BUTTON_RESUME: Final = "watchkeeper.resume"
+
+
+class StoreIncidents:
+    """`Incidents` from the store's projections."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def incidents(self, limit: int) -> list[JsonObject]:
+        return [row.model_dump(mode="json") for row in projections.incidents(self._store, limit=limit)]
+
+    def incident(self, incident_id: str, at: datetime | None) -> JsonObject:
+        try:
+            return projections.incident(self._store, incident_id, at).model_dump(mode="json")
+        except ActionRefused as error:
+            raise NoIncidentError(str(error)) from None
+
+    def agents(self) -> list[JsonObject]:
+        return [row.model_dump(mode="json") for row in projections.agents(self._store)]
+
+
+class ResponderActions:
+    """`Actions` by the responder: the same decisions as the command line's."""
+
+    def __init__(self, responder: Responder) -> None:
+        self._responder = responder
+
+    def acknowledge(self, incident_id: str, person: str) -> JsonObject:
+        return _told(actions.acknowledge(self._responder, incident_id, person))
+
+    def resolve(self, incident_id: str, person: str) -> JsonObject:
+        return _told(actions.resolve(self._responder, incident_id, person))
+
+    def control(self, order: ControlOrder, person: str) -> JsonObject:
+        if order.action == "resume":
+            lifted = self._responder.lift(person, Lift(order.target, order.reason))
+            return {"targets": [target.model_dump(mode="json", exclude_none=True) for target in lifted]}
+        state = ControlState(mode="halt")
+        if order.action == "degrade" and order.ladder is not None:
+            state = ControlState(mode="degrade", ladder=order.ladder)
+        return _told(self._responder.contain(person, Contain(order.target, state, order.reason)))
+
+
+def _told(incident: Incident) -> JsonObject:
+    return {
+        "incident_id": incident.incident_id,
+        "state": incident.state,
+        "severity": incident.severity,
+        "containment": incident.containment,
+    }
+
+
+class KafkaProducer:
+    """`Producer` on a started aiokafka producer, which should wait for all replicas (`acks="all"`)."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+
+    async def send(self, topic: str, key: bytes | None, value: bytes) -> None:
+        try:
+            await self._producer.send_and_wait(topic, value=value, key=key)
+        except MessageSizeTooLargeError:
+            line = f"{topic}: a record of {len(value)} bytes is too large: raise max_request_size"
+            raise ProducerError(line) from None
+        except (KafkaError, OSError) as error:
+            raise ProducerError(f"{topic}: the broker did not take it ({type(error).__name__})") from None
+
+
+class SlackButtons:
+    """`SlackHandler`: the buttons of a page.
+
+    Args:
+        doing: what they do. The value of a button is an incident's id, or a target for halt and resume.
+        may: whether a Slack user may press a button; the policy decides.
+    """
+
+    def __init__(self, doing: Actions, may: Callable[[str, str], bool]) -> None:
+        self._doing = doing
+        self._may = may
+
+    def __call__(self, action: SlackAction) -> str | None:
+        person = f"slack:{action.user}"
+        if action.action not in _BUTTONS:
+            return None  # a link, or another app's button in the same message
+        if not self._may(action.user, action.action):
+            return "You may not do this: ask whoever keeps the policy's roles."
+        try:
+            return self._done(action, person)
+        except (ActionRefused, ValueError) as error:
+            return f"Not done: {error}"
+
+    def _done(self, action: SlackAction, person: str) -> str:
+        if action.action == BUTTON_ACKNOWLEDGE:
+            self._doing.acknowledge(action.value, person)
+            return f"{action.value} is acknowledged."
+        if action.action == BUTTON_RESOLVE:
+            self._doing.resolve(action.value, person)
+            return f"{action.value} is resolved."
+        doing: Final = "halt" if action.action == BUTTON_HALT else "resume"
+        order = ControlOrder(doing, parse_target(action.value), None, f"{doing} pressed in Slack")
+        self._doing.control(order, person)
+        return f"{action.value}: {doing} is on its way."
+
+
+_BUTTONS: Final = frozenset({BUTTON_ACKNOWLEDGE, BUTTON_RESOLVE, BUTTON_HALT, BUTTON_RESUME})

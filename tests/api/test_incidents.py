@@ -1,0 +1,188 @@
+"""Incidents, containment by hand, decisions for a proxy, health: what is read and who may change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from api.allow import WantedDecider
+from api.ports import ControlOrder
+from schemas.control import Target
+from tests.api.conftest import Remembering
+from watchkeeper_client.control import TrustedKeys
+from watchkeeper_client.wanted import Decision, WantedState
+
+CHANGES = ("/v1/incidents/INC-0/ack", "/v1/incidents/INC-0/resolve", "/v1/control")
+HALT = {"action": "halt", "target": "support"}
+
+
+@pytest.mark.parametrize("path", CHANGES)
+@pytest.mark.parametrize("loopback", [True, False])
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (None, 401),
+        ("", 401),
+        ("Bearer", 401),
+        ("Bearer ", 401),
+        ("Basic YTpi", 401),
+        ("Bearer wrong", 403),
+        ("Bearer a-token-of-the-engin", 403),
+        ("Bearer \u00e9", 403),
+    ],
+)
+def test_no_change_without_the_token(
+    make_client: Callable[..., TestClient],
+    parts: Remembering,
+    path: str,
+    loopback: bool,
+    header: str | None,
+    status: int,
+) -> None:
+    headers = {} if header is None else {"Authorization": header.encode()}
+    answer = make_client(loopback=loopback).post(path, json=HALT, headers=headers)
+    assert answer.status_code == status
+    assert parts.done == []
+
+
+def test_what_is_listed(client: TestClient) -> None:
+    assert client.get("/v1/incidents").json() == {
+        "incidents": [{"incident_id": "INC-0"}, {"incident_id": "INC-1"}]
+    }
+    assert len(client.get("/v1/incidents?limit=1").json()["incidents"]) == 1
+    assert client.get("/v1/agents").json() == {"agents": [{"agent": "support"}]}
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "x", "1001", "1.5"])
+def test_a_bad_limit_is_said(client: TestClient, limit: str) -> None:
+    assert client.get(f"/v1/incidents?limit={limit}").status_code == 400
+
+
+def test_an_incident_now_and_then(client: TestClient) -> None:
+    assert client.get("/v1/incidents/INC-0").json() == {"incident_id": "INC-0", "at": None}
+    for at in ("2026-03-01T12:00:00Z", "2026-03-01T12:00:00+00:00", "2026-03-01T12:00:00%2B00:00"):
+        assert client.get(f"/v1/incidents/INC-0?at={at}").json()["at"] == "2026-03-01T12:00:00+00:00"
+    assert client.get("/v1/incidents/INC-0?at=yesterday").status_code == 400
+    assert client.get("/v1/incidents/INC-0?at=2026-03-01T12:00:00").status_code == 400
+
+
+def test_errors_are_one_line_of_json(client: TestClient, bearer: dict[str, str]) -> None:
+    missing = client.get("/v1/incidents/INC-7")
+    assert (missing.status_code, missing.json()["error"]) == (404, "no_incident")
+    refused = client.post("/v1/incidents/INC-7/resolve", headers=bearer)
+    assert (refused.status_code, refused.json()["detail"]) == (409, "it is resolved already")
+    for answer in (missing, refused, client.get("/v2"), client.delete("/v1/incidents")):
+        assert set(answer.json()) == {"error", "detail"}
+        assert "\n" not in answer.json()["detail"]
+
+
+def test_acknowledge_and_resolve(client: TestClient, parts: Remembering, bearer: dict[str, str]) -> None:
+    assert client.post("/v1/incidents/INC-0/ack", headers=bearer).json() == {"state": "acknowledged"}
+    client.post("/v1/incidents/INC-0/resolve", json={"person": "ada"}, headers=bearer)
+    assert parts.done == [("ack", "INC-0", "http"), ("resolve", "INC-0", "ada")]
+
+
+@pytest.mark.parametrize(
+    ("body", "order"),
+    [
+        (HALT, ControlOrder("halt", Target(agent="support"), None, "halt by hand")),
+        (
+            {"action": "resume", "target": "acme/support/s-1", "reason": "fixed"},
+            ControlOrder("resume", Target(tenant="acme", agent="support", session="s-1"), None, "fixed"),
+        ),
+        (
+            {"action": "degrade", "target": {"agent": "a/b"}, "ladder": "rag"},
+            ControlOrder("degrade", Target(agent="a/b"), "rag", "degrade by hand"),
+        ),
+        ({"action": "halt", "target": "*"}, ControlOrder("halt", Target(agent="*"), None, "halt by hand")),
+    ],
+)
+def test_control_by_hand(
+    client: TestClient,
+    parts: Remembering,
+    bearer: dict[str, str],
+    body: dict[str, Any],
+    order: ControlOrder,
+) -> None:
+    answer = client.post("/v1/control", json={**body, "person": "ada"}, headers=bearer)
+    assert answer.status_code == 202
+    assert parts.done == [(order, "ada")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"action": "explode"},
+        {"action": None},
+        {"action": ["halt"]},
+        {"target": None},
+        {"target": ""},
+        {"target": {"agent": "*", "session": "s"}},
+        {"target": {"agent": 3}},
+        {"action": "degrade"},
+        {"action": "degrade", "ladder": "full"},
+        {"action": "degrade", "ladder": ["rag"]},
+        {"ladder": "rag"},
+        {"reason": ""},
+        {"reason": "x" * 1_025},
+        {"person": ""},
+    ],
+)
+def test_a_bad_order_changes_nothing(
+    client: TestClient, parts: Remembering, bearer: dict[str, str], change: dict[str, Any]
+) -> None:
+    assert client.post("/v1/control", json={**HALT, **change}, headers=bearer).status_code == 400
+    assert parts.done == []
+
+
+def test_allow_passes_whom_it_is_about(client: TestClient, parts: Remembering) -> None:
+    answer = client.get("/v1/allow?agent=support&session=s-1&tool=email.send&tenant=acme")
+    assert (answer.status_code, answer.json()["allowed"]) == (200, True)
+    assert answer.headers["cache-control"] == "no-store"
+    client.get("/v1/allow?agent=support")
+    assert parts.decided == [("acme", "support", "s-1", "email.send"), ("default", "support", None, None)]
+
+
+def test_a_denial_says_why_and_when(client: TestClient, parts: Remembering) -> None:
+    parts.decision = Decision(False, "throttle", "full", "throttle", "too fast", "cmd-1", 2_400.0)
+    answer = client.get("/v1/allow?agent=support")
+    assert (answer.status_code, answer.headers["retry-after"]) == (403, "2")
+    assert answer.json() == {
+        "allowed": False,
+        "mode": "throttle",
+        "ladder": "full",
+        "denied": "throttle",
+        "reason": "too fast",
+        "command_id": "cmd-1",
+    }
+
+
+def test_allow_needs_an_agent(client: TestClient) -> None:
+    for query in ("", "?agent=", "?tool=x", f"?agent={'x' * 257}"):
+        assert client.get(f"/v1/allow{query}").status_code == 400
+
+
+@pytest.mark.parametrize(("mode", "before", "after"), [("open", True, True), ("closed", False, True)])
+def test_the_fail_mode_holds_while_control_is_not_heard(mode: Any, before: bool, after: bool) -> None:
+    clock = [0.0]
+    state = WantedState(TrustedKeys({}), enforcement_point="test")
+    decider = WantedDecider(state, mode, 1_000, now_ms=lambda: 0.0, elapsed_ms=lambda: clock[0])
+    assert decider.decide("default", "support", None, None).allowed is before
+    decider.heard()
+    assert decider.decide("default", "support", None, None).allowed is after
+    clock[0] = 1_001.0
+    assert decider.decide("default", "support", None, None).allowed is before
+
+
+def test_health(client: TestClient, parts: Remembering) -> None:
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").status_code == 200
+    parts.wrong["kafka"] = "no broker at 127.0.0.1:9092"
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["problems"]) == (503, parts.wrong)
+    client.get("/v1/allow?agent=support")
+    shown = client.get("/metrics").text
+    assert 'watchkeeper_http_allow_total{decision="allowed"} 1.0' in shown
