@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import structlog
 import typer
 from pydantic import BaseModel
 from rich.console import Console
@@ -47,7 +49,9 @@ def settings_from(
         overrides["data_dir"] = data_dir
     if bootstrap is not None:
         overrides["kafka"] = {"bootstrap": bootstrap}
-    return load(config, **overrides)
+    settings = load(config, **overrides)
+    configure_logging(settings.log_level)
+    return settings
 
 
 def ensure_data_dir(settings: Settings) -> Path:
@@ -92,3 +96,24 @@ def say(line: str) -> None:
     """A line for the person at the terminal; standard output belongs to READY and JSON."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
+
+
+def configure_logging(level: str) -> None:
+    """Structured lines on standard error; what the Kafka client says of itself only when debugging."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(level=number, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    if number > logging.DEBUG:
+        # It logs what its callers handle, and what they raise again.
+        for name in ("aiokafka", "faust", "mode"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -49,8 +49,8 @@ async def run(
         with progress:
             for drill in drills:
                 task = progress.add_task(f"{drill.name}: {drill.story}")
-                run_id = f"{drill.name}-{secrets.token_hex(4)}"
-                scores.append(await play(drill, bus, watch, seed=seed, run=run_id))
+                run_id = secrets.token_hex(4)
+                scores.append(await play(drill, bus, watch, seed=seed, run=run_id, tenant=f"drill-{run_id}"))
                 progress.stop_task(task)
     return scores
 

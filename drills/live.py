@@ -42,8 +42,9 @@ class Bus:
 class Watch:
     """Reads detections and commands as they appear, by tenant."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, on_seen: Callable[[str, Seen], None] = lambda _tenant, _seen: None) -> None:
         self._bus = bus
+        self._on_seen = on_seen
         self.seen: dict[str, list[Seen]] = {}
         self.ordered_ms: dict[str, float] = {}
 
@@ -79,9 +80,9 @@ class Watch:
                 continue
             found = DETECTION.validate_json(record.value)
             if found.severity != "info":
-                self.seen.setdefault(found.tenant, []).append(
-                    Seen(found.detector, found.agent, epoch_ms(found.time), _wall_ms(), found.summary)
-                )
+                seen = Seen(found.detector, found.agent, epoch_ms(found.time), _wall_ms(), found.summary)
+                self.seen.setdefault(found.tenant, []).append(seen)
+                self._on_seen(found.tenant, seen)
 
 
 class Actors:
@@ -127,16 +128,22 @@ class Actors:
                 self.stopped_ms.setdefault(act.agent, _wall_ms())
         if not verdict.allowed:
             return verdict, None
-        now_ms = _wall_ms()
+        now_ms = float(int(_wall_ms()))  # what an event's time can say
         event_id = client.emit(act.session, act.type, {**act.fields, "time_ms": now_ms})
         return verdict, Done(act, event_id, now_ms, now_ms)
 
 
 async def play(
-    drill: Drill, bus: Bus, watch: Watch, *, seed: int, run: str, on_done: Callable[[Done], None] | None = None
+    drill: Drill,
+    bus: Bus,
+    watch: Watch,
+    *,
+    seed: int,
+    run: str,
+    tenant: str,
+    on_done: Callable[[Done], None] | None = None,
 ) -> Score:
-    """Plays one drill as the tenant `drill-<run>`, so that drills do not join each other's incidents."""
-    tenant = f"drill-{run}"
+    """Plays one drill. A tenant of its own keeps it out of every other drill's incidents and score."""
     done: list[Done] = []
     deadline = time.monotonic() + drill.seconds
     async with Actors(bus, tenant) as actors:
@@ -151,7 +158,7 @@ async def play(
                 on_done(entry)
             if time.monotonic() > deadline or (settled() and not drill.contained):
                 break
-        while not settled() and time.monotonic() < deadline:
+        while not settled() and time.monotonic() < deadline:  # noqa: ASYNC110  two readers settle it
             await asyncio.sleep(_POLL_S)
         stopped_ms = _all_stopped(done, actors)
     return score(

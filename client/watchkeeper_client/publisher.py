@@ -133,7 +133,7 @@ class Watchkeeper:
     def session(self, session: str | None = None, **start: Unpack[StartFields]) -> Session:
         """A session (default: with a new id); ``start`` is what ``session.start`` says when it is entered."""
         name = str(clip(session or f"{self.agent[:200]}-{secrets.token_hex(8)}"))
-        return Session(name, self._emit, hash_key=self._options.get("hash_key"), start=start)
+        return Session(name, self.emit, hash_key=self._options.get("hash_key"), start=start)
 
     def wait_heard(self, timeout_s: float = 10.0) -> bool:
         """Waits until control has been read to its end for the first time; False when it was not in time."""
@@ -166,7 +166,11 @@ class Watchkeeper:
         self._stopping.set()
         await self._task
 
-    def _emit(self, session: str, type_: str, fields: Mapping[str, object]) -> str:
+    def emit(self, session: str, type_: str, fields: Mapping[str, object]) -> str:
+        """Spools an event whose fields are already hashes and figures; ``time_ms`` says when, if not now.
+
+        ``session()`` is the way for content: it hashes beside the agent. Returns the event's id.
+        """
         time_ms = fields.get("time_ms")
         event: dict[str, object] = {
             "schema": EVENT_SCHEMA,
@@ -216,7 +220,7 @@ class Watchkeeper:
         }
         if decision.command_id is not None:
             attributes["watchkeeper.command"] = decision.command_id
-        Session(session, self._emit).heartbeat(attributes=attributes)
+        Session(session, self.emit).heartbeat(attributes=attributes)
 
     async def _serve(self, stopping: asyncio.Event) -> None:
         sender = Sender(self._spool, self._kafka)
