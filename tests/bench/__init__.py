@@ -1,0 +1,1 @@
+"""The benchmark's own tests: a benchmark that has rotted measures nothing."""
