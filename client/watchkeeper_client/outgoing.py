@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownError, 
 
 MAX_RECORD_BYTES: Final = 256 * 1024
 _RETRY_S = 0.5
-_CLOSE_S = 2.0
+_CLOSE_S = 1.0
 _MAX_IN_FLIGHT = 2_000
 
 log = logging.getLogger("watchkeeper")

@@ -240,13 +240,14 @@ class Watchkeeper:
         try:
             await stopping.wait()
         finally:
+            jobs = {sending}
             if hearing is not None:
                 hearing.cancel()
-                await asyncio.wait({hearing})
+                jobs.add(hearing)
             sender.stop()
             await asyncio.wait({sending}, timeout=self._flush_s)
             sending.cancel()
-            await asyncio.wait({sending})
+            await asyncio.wait(jobs)
             self._spool.give_up()
             if self._spool.dropped:
                 log.warning("%d events and acknowledgements could not be sent", self._spool.dropped)

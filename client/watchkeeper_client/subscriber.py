@@ -32,7 +32,7 @@ _POLL_MS = 250
 _RETRY_S = 0.5
 _STALLED_MS = 15_000.0
 _REMEMBERED = 10_000
-_CLOSE_S = 2.0
+_CLOSE_S = 1.0
 
 log = logging.getLogger("watchkeeper")
 
