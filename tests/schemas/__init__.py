@@ -1,0 +1,1 @@
+"""The contracts and what is generated from them."""
