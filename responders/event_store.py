@@ -103,7 +103,7 @@ def insert_new(connection: Connection, table: Table, **values: Any) -> bool:
     """Insert a row unless one with its key is there; whether it was inserted."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(table).values(**values).on_conflict_do_nothing()
-    return connection.execute(statement).rowcount == 1
+    return connection.execute(statement.returning(*table.primary_key.columns)).first() is not None
 
 
 # The log

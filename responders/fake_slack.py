@@ -189,7 +189,12 @@ def _acceptable(block: Mapping[str, Any]) -> bool:
 
 
 def _shown(message: Posted) -> dict[str, Any]:
-    fields = {"type": "message", "ts": message.ts, "text": message.text, "blocks": message.blocks}
+    fields: dict[str, Any] = {
+        "type": "message",
+        "ts": message.ts,
+        "text": message.text,
+        "blocks": message.blocks,
+    }
     if message.metadata is not None:
         fields["metadata"] = message.metadata
     if message.thread_ts is not None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy.exc import OperationalError
 
 from responders.database import StoreError, make_engine
+
+_ALONE = Lock()
+"""Alembic keeps its environment in module globals; other processes are kept out by the database."""
 
 
 def upgrade(url: str) -> None:
@@ -22,7 +26,8 @@ def upgrade(url: str) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["engine"] = engine
     try:
-        command.upgrade(config, "head")
+        with _ALONE:
+            command.upgrade(config, "head")
     except OperationalError as error:
         cause = str(error.orig).strip().splitlines()[0]
         where = engine.url.render_as_string(hide_password=True)
