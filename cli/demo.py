@@ -117,15 +117,13 @@ class _Show:
             await asyncio.sleep(_POLL_S)
 
     async def settled(self) -> None:
-        """Waits until every incident has its page delivered and its containment applied, but not for ever."""
+        """Waits until every failure is paged and all containment is applied, but not for ever."""
         deadline = time.monotonic() + _SETTLE_S
         while time.monotonic() < deadline:
-            views = self._views.values()
-            if views and all(
-                all(page.state == "delivered" for page in view.pages)
-                and all(held.applied_at is not None for held in view.containments)
-                for view in views
-            ):
+            open_ends = any(
+                held.applied_at is None for view in self._views.values() for held in view.containments
+            )
+            if not open_ends and all(self.pages(name) for name in _FAILURES):
                 return
             await asyncio.sleep(_POLL_S)
 

@@ -102,7 +102,7 @@ def drill(
         str | None,
         typer.Option("--bootstrap", metavar="HOST:PORT", help="A running engine's Kafka.  [start one]"),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Makes a drill repeatable.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Makes a drill repeatable.")] = 3,
     as_json: Json = False,
 ) -> None:
     """Replays a named failure and scores it: detected, contained, how soon, what was done after the stop.
@@ -144,7 +144,7 @@ def drill(
 
 
 def demo(
-    seed: Annotated[int, typer.Option("--seed", help="Makes the demo repeatable.")] = 7,
+    seed: Annotated[int, typer.Option("--seed", help="Makes the demo repeatable.")] = 3,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live picture.")] = False,
 ) -> None:
     """The main job, live in this terminal, within 90 seconds.

@@ -54,9 +54,15 @@ class StreamSettings(_Section):
     store: Literal["memory", "rocksdb"] = "memory"
     checkpoint_ms: int = Field(default=2_000, ge=50)
     checkpoint_events: int = Field(default=20_000, ge=1)
-    window_ms: int = Field(default=2_000, ge=100)
+    window_ms: int = Field(default=1_000, ge=100)
     lateness_ms: int = Field(default=2_000, ge=0)
     stall_ms: int = Field(default=60_000, ge=1_000)
+    batch_records: int = Field(default=2_000, ge=1, description="Records taken at a time from a partition.")
+    idle_clock: Literal["broker", "events"] = Field(
+        default="broker",
+        description="What moves time on while a partition has nothing to read: the broker's clock, or nothing "
+        "but events, as for a replay of recorded ones.",
+    )
 
 
 class DatabaseSettings(_Section):

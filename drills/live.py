@@ -46,7 +46,8 @@ class Watch:
         self._bus = bus
         self._on_seen = on_seen
         self.seen: dict[str, list[Seen]] = {}
-        self.ordered_ms: dict[str, float] = {}
+        self.ordered_ms: dict[tuple[str, str], float] = {}
+        """When an agent of a tenant was first commanded."""
 
     async def __aenter__(self) -> Watch:
         self._consumer = _Consumer(
@@ -76,7 +77,8 @@ class Watch:
             if record.topic == CONTROL_TOPIC:
                 command = CONTROL.validate_json(record.value)
                 issued_ms = float(epoch_ms(command.issued_at))
-                self.ordered_ms.setdefault(command.target.tenant, issued_ms)
+                target = command.target
+                self.ordered_ms.setdefault((target.tenant, target.agent), issued_ms)
                 continue
             found = DETECTION.validate_json(record.value)
             if found.severity != "info":
@@ -101,6 +103,11 @@ class Actors:
 
     async def __aexit__(self, *error: Any) -> None:
         await self._exits.__aexit__(*error)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Those who have acted."""
+        return frozenset(self._clients)
 
     async def client(self, agent: str) -> Watchkeeper:
         """The agent's client, once it hears control."""
@@ -146,10 +153,14 @@ async def play(
     """Plays one drill. A tenant of its own keeps it out of every other drill's incidents and score."""
     done: list[Done] = []
     deadline = time.monotonic() + drill.seconds
+
+    def seen_of(actors: Actors) -> list[Seen]:
+        return [entry for entry in watch.seen.get(tenant, ()) if entry.agent in actors.names]
+
     async with Actors(bus, tenant) as actors:
 
         def settled() -> bool:
-            found = any(entry.detector in drill.detectors for entry in watch.seen.get(tenant, ()))
+            found = any(entry.detector in drill.detectors for entry in seen_of(actors))
             return found and (not drill.contained or _all_stopped(done, actors) is not None)
 
         async for entry in _acts(drill.make(random.Random(seed), run), actors):
@@ -161,11 +172,12 @@ async def play(
         while not settled() and time.monotonic() < deadline:  # noqa: ASYNC110  two readers settle it
             await asyncio.sleep(_POLL_S)
         stopped_ms = _all_stopped(done, actors)
+        ordered = [watch.ordered_ms.get((tenant, name)) for name in actors.names]
     return score(
         drill,
         done,
-        watch.seen.get(tenant, []),
-        ordered_ms=watch.ordered_ms.get(tenant),
+        seen_of(actors),
+        ordered_ms=min((at for at in ordered if at is not None), default=None),
         stopped_ms=stopped_ms if drill.contained else None,
     )
 
