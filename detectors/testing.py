@@ -59,11 +59,19 @@ def window(number: int, **fields: Any) -> Window:
     )
 
 
-def run_windows(detector: BehaviourDetector, windows: Iterable[Window]) -> list[Detection]:
-    """What one behaviour detector finds in windows of one agent."""
+def run_windows(
+    detector: BehaviourDetector, windows: Iterable[Window], *, restart_at: int | None = None
+) -> list[Detection]:
+    """What one behaviour detector finds in windows of one agent; before one of them it may be restarted."""
     pipeline = BehaviourPipeline(1, [detector])
     found: list[Detection] = []
     for number, each in enumerate(windows):
+        if number == restart_at:
+            changed, marker = list(pipeline.dirty()), pipeline.marker()
+            pipeline = BehaviourPipeline(1, [detector])
+            for key, value in changed:
+                pipeline.restore(key, value)
+            pipeline.restore_marker(marker)
         pipeline.process(each, Source(WINDOWS, 0, 2 * number))
         found += pipeline.process(Mark(0, each.end_ms), Source(WINDOWS, 0, 2 * number + 1))
     return found

@@ -145,8 +145,8 @@ class Window(msgspec.Struct, tag_field="schema", tag=WINDOW_SCHEMA, omit_default
         self.refusal_event_ids = sorted({*self.refusal_event_ids, *other.refusal_event_ids})[:SAMPLE_SIZE]
 
     def encode(self) -> bytes:
-        """JSON of `schemas.window.AgentWindow`, zeros left out."""
-        return msgspec.json.encode(self)
+        """JSON of `schemas.window.AgentWindow`, zeros left out; the same bytes for the same counts."""
+        return msgspec.json.encode(self, order="deterministic")
 
 
 class Mark(msgspec.Struct, tag_field="schema", tag=MARK_SCHEMA):

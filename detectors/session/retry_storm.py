@@ -1,15 +1,16 @@
 """retry_storm: a failing call is made again although nothing has changed.
 
-Statistic: failures in a row of one call by one agent, and the time they were given. Units: calls,
-milliseconds. Three kinds, by `error_type`:
+Statistic: failures in a row of one call by one agent, and the time they took. Units: calls, milliseconds.
+Source: R 15 and R 30; three kinds, by `error_type`.
 
-- credentials refused (R 15): no retry can help, whatever the arguments. Critical at the third failure of a
-tool. - overload or rate limit (R 30): a retry is right if it waits. A client that follows the usual
-exponential backoff
-  with full jitter from `backoff_ms`, doubling up to 30 s, waits in the mean half of the schedule's sum before
-  its n-th try (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). Critical from the
-  fifth failure on once less time than that has passed; the remedy is to throttle, not to stop.
-- anything else: the same arguments failed three times is a warning, six times critical.
+Credentials refused: no retry can help, whatever the arguments. Critical at the third failure of a tool.
+
+Overload or rate limit: a retry is right if it waits. A client with the usual exponential backoff and full
+jitter, from `backoff_ms` doubling up to 30 s, waits in the mean half of the schedule's sum before its n-th
+try (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). Critical from the fifth failure
+on, if less time than that has passed; the remedy is to throttle, not to stop.
+
+Anything else: the same arguments failed three times is a warning, six times critical.
 
 A success ends the run. The state keeps the eight most recent runs of a session.
 
@@ -75,8 +76,6 @@ class RetryStorm:
     wants: ClassVar[tuple[str, ...]] = ("tool.call", "llm.call")
 
     class State(msgspec.Struct):
-        """Runs of failures, least recent first."""
-
         runs: list[Run] = []
 
     def update(self, state: State, event: ToolCall | LlmCall, context: SessionContext) -> Iterable[Detection]:
