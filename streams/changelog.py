@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -95,9 +95,8 @@ class KafkaChangelog:
         sent.append((count, await self._send(producer, batch)))
         return [await self._delivered(count, delivery) for count, delivery in sent]
 
-    async def read(self, start: int, stop: int) -> AsyncIterator[Sequence[Stored]]:
-        async for records in _read(self._settings, self._topic, self._partition, start, stop):
-            yield records
+    def read(self, start: int, stop: int) -> AsyncGenerator[Sequence[Stored], None]:
+        return _read(self._settings, self._topic, self._partition, start, stop)
 
     async def _send(self, producer: ProducerClient, batch: object) -> Awaitable[object]:
         delivery: Awaitable[object] = await producer.send_batch(batch, self._topic, partition=self._partition)
@@ -116,7 +115,7 @@ class ReadStalledError(Exception):
 
 async def _read(
     settings: ClientSettings, topic: str, partition: int, start: int, stop: int
-) -> AsyncIterator[list[Stored]]:
+) -> AsyncGenerator[Sequence[Stored], None]:
     if start >= stop:
         return
     consumer = _Consumer(
@@ -173,9 +172,8 @@ class _ReadOnly:
     async def append(self, entries: Sequence[Entry]) -> Sequence[range]:
         raise PermissionError("an onlooker does not write")
 
-    async def read(self, start: int, stop: int) -> AsyncIterator[Sequence[Stored]]:
-        async for records in _read(*self._source, start, stop):
-            yield records
+    def read(self, start: int, stop: int) -> AsyncGenerator[Sequence[Stored], None]:
+        return _read(*self._source, start, stop)
 
 
 async def read_state(settings: ClientSettings, topic: str) -> dict[int, dict[bytes, bytes]]:

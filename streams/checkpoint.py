@@ -21,7 +21,8 @@ offsets of its own writes. A zombie that sees a newer claim in such a gap stops 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -81,7 +82,7 @@ class Changelog(Protocol):
     async def append(self, entries: Sequence[Entry]) -> Sequence[range]:
         """Write in order and return, once all are delivered, the offsets they got. Raises when one is not."""
 
-    def read(self, start: int, stop: int) -> AsyncIterator[Sequence[Stored]]:
+    def read(self, start: int, stop: int) -> AsyncGenerator[Sequence[Stored], None]:
         """The records from `start` to before `stop`, which must have been written."""
 
 
@@ -130,12 +131,13 @@ class StateLog:
             self._next_offset = max(self._next_offset, written.stop)
 
     async def _look_at_foreign(self, start: int, stop: int) -> None:
-        async for records in self._changelog.read(start, stop):
-            for record in records:
-                if record.key == CLAIM_KEY:
-                    raise FencedError(f"claimed by {(record.value or b'').decode(errors='replace')}")
-                if record.epoch != self._epoch:
-                    self.overwritten.add(record.key)
+        async with aclosing(self._changelog.read(start, stop)) as slices:
+            async for records in slices:
+                for record in records:
+                    if record.key == CLAIM_KEY:
+                        raise FencedError(f"claimed by {(record.value or b'').decode(errors='replace')}")
+                    if record.epoch != self._epoch:
+                        self.overwritten.add(record.key)
 
 
 async def live_state(changelog: Changelog, stop: int) -> tuple[dict[bytes, bytes], set[bytes]]:
@@ -145,19 +147,21 @@ async def live_state(changelog: Changelog, stop: int) -> tuple[dict[bytes, bytes
     state: dict[bytes, bytes] = {}
     fenced: set[bytes] = set()
     newest_claim = CLAIM_EPOCH
-    async for records in changelog.read(0, stop):
-        for record in records:
-            if record.key == CLAIM_KEY:
-                newest_claim = record.offset
-            elif record.epoch < newest_claim:
-                fenced.add(record.key)
-            else:
-                fenced.discard(record.key)
-                if record.value is None:
-                    state.pop(record.key, None)
+    # Closed even when a revocation cancels the restore: the reader holds a connection.
+    async with aclosing(changelog.read(0, stop)) as slices:
+        async for records in slices:
+            for record in records:
+                if record.key == CLAIM_KEY:
+                    newest_claim = record.offset
+                elif record.epoch < newest_claim:
+                    fenced.add(record.key)
                 else:
-                    state[record.key] = record.value
-        await asyncio.sleep(0)
+                    fenced.discard(record.key)
+                    if record.value is None:
+                        state.pop(record.key, None)
+                    else:
+                        state[record.key] = record.value
+            await asyncio.sleep(0)
     return state, fenced
 
 

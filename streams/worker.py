@@ -62,7 +62,8 @@ class WorkerSettings:
     checkpoint_events: int = 20_000
     tick_interval_s: float = 1.0
     stall_s: float = 60.0
-    stop_s: float = 8.0
+    # For the last checkpoint, and again for leaving the group.
+    stop_s: float = 4.5
     changelog_replication: int = 1
 
 
@@ -86,6 +87,15 @@ class _Progress:
 
     committed: int | None = None
     since: float = field(default_factory=time.monotonic)
+
+
+async def _restore(work: PartitionWork) -> None:
+    try:
+        await work.restore()
+    except asyncio.CancelledError:
+        if not work.closed:
+            raise WorkerError("a restore was cancelled by something else than its revocation") from None
+        raise
 
 
 class _App(faust.App):
@@ -123,12 +133,15 @@ class Worker:
         try:
             await ensure_topics(self.stages, self.settings.client, self.settings.changelog_replication)
             await self._catch_up_on_broadcasts()
-            await self.app.start()
-            self._spawn(self._keep_house())
             self._spawn(self._watch())
-            self._on_ready()
-            await self._until_stop_or_failure()
-            await self.revoke(self._partitions())
+            starting = asyncio.create_task(self.app.start())
+            await self._until_stopped_or_failed(or_done=starting)
+            if not self._stop.is_set():
+                starting.result()
+                self._spawn(self._keep_house())
+                self._on_ready()
+                await self._until_stopped_or_failed()
+            await self._last_checkpoint()
         finally:
             self._abandon_all()
             await self._stop_app()
@@ -142,14 +155,9 @@ class Worker:
 
     def assign(self, partitions: set[TP]) -> None:
         """Begin to restore what was assigned; its batches wait for that."""
-        numbers = {
-            (stage, tp.partition) for stage in self.stages for tp in partitions if tp.topic in stage.sources
-        }
-        for stage, number in numbers:
+        for stage, number in self._numbers(partitions):
             work = self._make_work(stage, number)
-            restoring = asyncio.create_task(work.restore(), name=f"restore {stage.name}[{number}]")
-            restoring.add_done_callback(self._fail_from)
-            self._assigned[stage.name, number] = _Assigned(stage, work, restoring)
+            self._assigned[stage.name, number] = _Assigned(stage, work, self._spawn(_restore(work)))
         self._progress.clear()
 
     async def revoke(self, partitions: set[TP]) -> None:
@@ -212,9 +220,8 @@ class Worker:
         if assigned is None:
             return  # revoked while the batch was on its way; it is not acknowledged
         await asyncio.wait({assigned.restoring})
-        if assigned.work.closed:
+        if not assigned.ready:
             return  # revoked, or failed, and then the process is about to end
-        await assigned.restoring
         await assigned.work.apply(batch, partial(message.ack, self._consumer))
         message.value = None  # only its offset is needed until the checkpoint
         await self._checkpoint_if_due(assigned)
@@ -284,11 +291,17 @@ class Worker:
 
     async def _watch(self) -> None:
         """End the process when there is work and its commit does not move: a new one may do better."""
-        pause_s = min(self.settings.stall_s / 6, 5.0)
+        stall_s = self.settings.stall_s
+        last_settled = time.monotonic()
         while True:
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(min(stall_s / 6, 5.0))
+            if self.app.rebalancing and time.monotonic() - last_settled < 2 * stall_s:
+                continue
+            if self.app.rebalancing:
+                raise StalledError(f"no assignment of partitions for {2 * stall_s:g} s")
+            last_settled = time.monotonic()
             tps = self._partitions()
-            if self.app.rebalancing or not tps:
+            if not tps:
                 continue
             try:
                 ends = await self._consumer.highwaters(*tps)
@@ -304,7 +317,8 @@ class Worker:
         committed, read = self._consumer.committed(tp), self._consumer.read_position(tp)
         progress = self._progress.setdefault(tp, _Progress(committed, now))
         self.lag[tp] = max(end - (committed or 0), 0)
-        behind = self._consumer.in_flight(tp) > 0 or read is None or read[0] < end
+        next_offset = (committed or 0) if read is None else read[0]
+        behind = self._consumer.in_flight(tp) > 0 or next_offset < end
         restoring = any(
             not assigned.restoring.done()
             for (_, number), assigned in self._assigned.items()
@@ -328,10 +342,9 @@ class Worker:
                 self._spawn(self._follow(stage, caught_up))
                 waiting.append(asyncio.create_task(caught_up.wait()))
         if waiting:
-            everything = asyncio.ensure_future(asyncio.wait(waiting))
-            await self._first_of(everything)
+            everything = asyncio.create_task(asyncio.wait(waiting))
+            await self._until_stopped_or_failed(or_done=everything)
             everything.cancel()
-            self._raise_failure()
 
     async def _follow(self, stage: Stage, caught_up: asyncio.Event) -> None:
         consumer = _Consumer(
@@ -361,18 +374,26 @@ class Worker:
 
     # Life and death
 
-    async def _until_stop_or_failure(self) -> None:
+    async def _until_stopped_or_failed(self, or_done: asyncio.Task[Any] | None = None) -> None:
         stopping = asyncio.create_task(self._stop.wait())
-        while not stopping.done() and not self._failure.done():
-            await self._first_of(stopping, timeout_s=_HOUSEKEEPING_S)
+        ends: set[asyncio.Future[Any]] = {stopping, self._failure}
+        if or_done is not None:
+            ends.add(or_done)
+        while not any(end.done() for end in ends):
+            await asyncio.wait(ends, timeout=_HOUSEKEEPING_S, return_when=asyncio.FIRST_COMPLETED)
             if self.app.crashed:
                 self._fail(WorkerError(f"Faust gave up: {self.app.crash_reason!r}"))
         stopping.cancel()
         self._raise_failure()
 
-    async def _first_of(self, other: asyncio.Future[Any], timeout_s: float | None = None) -> None:
-        either: set[asyncio.Future[Any]] = {other, self._failure}
-        await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    async def _last_checkpoint(self) -> None:
+        try:
+            async with asyncio.timeout(self.settings.stop_s):
+                await self.revoke(self._partitions())
+        except TimeoutError:
+            raise WorkerError(
+                "the broker did not take the last checkpoint in time: what is not committed is done again"
+            ) from None
 
     async def _stop_app(self) -> None:
         for task in self._tasks:

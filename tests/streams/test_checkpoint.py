@@ -1,7 +1,7 @@
 """The checkpoint protocol against a changelog in memory, with a crash after any of its steps."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
 
 import orjson
 import pytest
@@ -75,7 +75,7 @@ class MemoryChangelog:
             written.append(range(offset, offset + 1))
         return written
 
-    async def read(self, start: int, stop: int) -> AsyncIterator[Sequence[Stored]]:
+    async def read(self, start: int, stop: int) -> AsyncGenerator[Sequence[Stored], None]:
         await asyncio.sleep(0)
         yield [stored for stored in self._broker.log if start <= stored.offset < stop]
 

@@ -122,9 +122,9 @@ async def test_a_commit_that_does_not_move_ends_the_worker(
         await asyncio.Event().wait()
 
     monkeypatch.setattr("streams.checkpoint.PartitionWork.checkpoint", never)
-    settings = settings_for(bootstrap, stall_s=1.0, stop_s=1.0)
+    settings = settings_for(bootstrap, stall_s=3.0, stop_s=2.0)
     await produce(bootstrap, "numbers", "abc")
-    with pytest.raises(StalledError, match=r"numbers\[\d\]: nothing committed for 1 s"):
+    with pytest.raises(StalledError, match=r"numbers\[\d\]: nothing committed for 3 s"):
         await Worker([counting_stage()], settings).run()
 
 
