@@ -99,8 +99,8 @@ class Traces:
     def starts(self, key: bytes, agent: str, tools: str, offset: int) -> bool:
         """Whether this record is the one to announce that the agent is at work (again: with other tools)."""
         trace = self.get(key, offset)
-        known = [start for start in trace.starts if start.agent == agent and start.offset <= offset]
-        same = next((start for start in known if start.tools == tools or not tools), None)
+        own = (start for start in trace.starts if start.agent == agent)
+        same = next((start for start in own if start.tools == tools or not tools), None)
         if same is not None:
             return same.offset == offset and same.tools == tools
         if len(trace.starts) >= _MAX_STARTS:
