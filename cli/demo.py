@@ -46,7 +46,7 @@ async def run(*, seed: int, plain: bool) -> bool:
                 scores = await _play(bus, show, seed)
             show.close()
     results = [(score, show.pages(score.drill), BY_NAME[score.drill].cost_then_usd) for score in scores]
-    stdout.print(summary(show.state, results, time.monotonic() - began))
+    stdout.print(summary(results, time.monotonic() - began))
     return all(score.passed and pages == 1 for score, pages, _ in results)
 
 
@@ -96,7 +96,7 @@ class _Show:
     def detected(self, tenant: str, seen: Seen) -> None:
         """A detection arrived on the bus."""
         if tenant == _TENANT:
-            self.state.say(_now_ms(), "yellow", f"{seen.detector}: {seen.summary}")
+            self.state.say(_now_ms(), "yellow", f"{seen.detector} ({seen.agent}): {seen.summary}")
 
     def pages(self, drill: str) -> int:
         """How many pages were delivered for the incident of this failure."""

@@ -111,9 +111,7 @@ def log(state: DemoState, most: int) -> Text:
     return text
 
 
-def summary(
-    state: DemoState, scores: Sequence[tuple[Score, int, float | None]], took_s: float
-) -> RenderableType:
+def summary(scores: Sequence[tuple[Score, int, float | None]], took_s: float) -> RenderableType:
     """One screen at the end.
 
     Args:
@@ -123,7 +121,7 @@ def summary(
     for name in ("failure", "found", "after", "paged", "stopped", "after the stop", "spent", "saved"):
         table.add_column(name)
     for score, pages, cost_then in scores:
-        spent = sum(row.spent_usd for row in state.agents.values() if row.state != "healthy")
+        spent = (score.usd_to_detection or 0.0) + (score.usd_after_stop or 0.0)
         table.add_row(
             score.drill,
             score.detector or Text("no", style="bold red"),
@@ -131,7 +129,7 @@ def summary(
             Text(f"{pages}x", style="green" if pages == 1 else "bold red"),
             "-" if score.seconds_to_containment is None else f"{score.seconds_to_containment:.1f} s",
             "-" if score.actions_after_stop is None else f"{score.actions_after_stop} acts",
-            "-" if score.usd_to_detection is None else f"${score.usd_to_detection:,.2f}",
+            f"${spent:,.2f}",
             ""
             if cost_then is None
             else Text(f"${cost_then - spent:,.0f} of ${cost_then:,.0f}", style="bold green"),
