@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
+import orjson
 import xxhash
 
 from schemas.base import MAX_FUTURE_MS, MAX_PAST_MS
@@ -156,7 +157,11 @@ def convert(value: bytes | None, topic: str, offset: int, traces: Traces) -> Con
 def _made(raw: dict[str, Any]) -> AgentEvent | Flaw:
     if "agent" not in raw:
         return Flaw("invalid", "agent: neither gen_ai.agent.name nor the resource's service.name is set")
-    return flaw_within(raw, 1) or validated(raw)
+    try:
+        doubtful = b"\\u0000" in orjson.dumps(raw)
+    except TypeError:  # what JSON cannot hold
+        doubtful = True
+    return (flaw_within(raw, 1) if doubtful else None) or validated(raw)
 
 
 def _kind(item: Span | Log) -> semconv.Kind | None:

@@ -7,16 +7,17 @@ no further. Tokens come from model calls only: an agent's span sums up its calls
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import orjson
-from watchkeeper_client.fingerprint import argument_keys, arguments_hash, content_hash, fingerprint
-from watchkeeper_client.refusal import is_refusal
 
 from schemas.base import from_epoch_ms
 from streams import semconv
 from streams.otlp_wire import Log, Span
 from streams.prices import cost_usd
+from watchkeeper_client.fingerprint import argument_keys, arguments_hash, content_hash, fingerprint
+from watchkeeper_client.refusal import is_refusal
 
 _NS_PER_MS = 1_000_000
 _MAX_SLICES = 32
@@ -45,7 +46,7 @@ def base_fields(item: Span | Log) -> Fields:
     resource = item.resource
     slices = {
         name.removeprefix(semconv.SLICE_PREFIX): value
-        for name, value in {**resource, **item.attributes}.items()
+        for name, value in chain(resource.items(), item.attributes.items())
         if (name.startswith(semconv.SLICE_PREFIX) or name in semconv.SLICE_NAMES)
         and isinstance(value, str | bool | int | float)
     }

@@ -39,7 +39,8 @@ class Remembering:
         self.sent.append((topic, key, value))
 
     def incidents(self, limit: int) -> list[JsonObject]:
-        return [{"incident_id": f"INC-{n}"} for n in range(limit)][:2]
+        rows: list[JsonObject] = [{"incident_id": f"INC-{n}"} for n in range(min(limit, 2))]
+        return rows
 
     def incident(self, incident_id: str, at: datetime | None) -> JsonObject:
         if incident_id != "INC-0":

@@ -42,7 +42,7 @@ def test_no_change_without_the_token(
     header: str | None,
     status: int,
 ) -> None:
-    headers = {} if header is None else {"Authorization": header.encode()}
+    headers: dict[str, Any] = {} if header is None else {"Authorization": header.encode()}
     answer = make_client(loopback=loopback).post(path, json=HALT, headers=headers)
     assert answer.status_code == status
     assert parts.done == []

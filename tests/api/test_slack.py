@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from httpx import Response
 from slack_sdk.signature import SignatureVerifier
 from starlette.testclient import TestClient
 
@@ -26,14 +25,14 @@ def press(
     *,
     timestamp: str = str(int(NOW_S)),
     secret: str = SECRET,
-    headers: dict[str, str | bytes] | None = None,
+    headers: dict[str, Any] | None = None,
     body: bytes | None = None,
-) -> Response:
+) -> Any:
     content = urlencode({"payload": json.dumps(payload)}).encode() if body is None else body
     signature = SignatureVerifier(secret).generate_signature(
         timestamp=timestamp, body=content.decode("utf-8", "replace")
     )
-    signed: dict[str, str | bytes] = {
+    signed: dict[str, Any] = {
         "X-Slack-Request-Timestamp": timestamp,
         "X-Slack-Signature": signature or "",
         "Content-Type": "application/x-www-form-urlencoded",

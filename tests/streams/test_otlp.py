@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from schemas.dead_letter import DEAD_LETTER
 from schemas.event import (
@@ -79,7 +80,7 @@ def request(*spans: dict[str, Any], resource: dict[str, Any] | None = None) -> E
             end_time_unix_nano=end,
             attributes=pairs(given_span.get("attributes", {})),
         )
-        span.status.code = 2 if given_span.get("failed") else 0
+        span.status.code = Status.STATUS_CODE_ERROR if given_span.get("failed") else Status.STATUS_CODE_UNSET
         for name, attributes in given_span.get("events", []):
             span.events.add(name=name, attributes=pairs(attributes))
     return message
@@ -279,7 +280,7 @@ class TestConventions:
         assert (event.agent, event.to_agent, event.intent) == ("a", "b", "delegate")
 
     def test_what_is_no_agent_s_is_skipped_and_counted(self) -> None:
-        spans = [
+        spans: list[dict[str, Any]] = [
             {"attributes": {"http.request.method": "GET"}},
             {"attributes": {"openinference.span.kind": "CHAIN"}},
             {"attributes": {"gen_ai.operation.name": "embeddings", "gen_ai.usage.input_tokens": 5}},

@@ -1,0 +1,95 @@
+"""The API on a real responder and an SQLite store: what a request changes is what the next one reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from api.adapters import ResponderActions, SlackButtons, StoreIncidents
+from api.app import Parts, make_app
+from api.security import Access
+from config.settings import Settings
+from responders.actions import connect
+from responders.handle import Responder
+from tests.api.conftest import TOKEN, Remembering
+
+OPENED = datetime(2026, 3, 1, 12, tzinfo=UTC)
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture
+def responder(tmp_path: Path) -> Iterator[Responder]:
+    found = connect(Settings(data_dir=tmp_path))
+    seconds = count()
+    found.clock = lambda: OPENED + timedelta(seconds=next(seconds))
+    yield found
+    found.store.close()
+
+
+@pytest.fixture
+def client(responder: Responder) -> TestClient:
+    actions, rest = ResponderActions(responder), Remembering()
+    buttons = SlackButtons(actions, lambda _user, _button: True)
+    parts = Parts(StoreIncidents(responder.store), actions, rest, rest, rest, buttons)
+    return TestClient(make_app(parts, Access(TOKEN, loopback_only=True)), base_url="http://127.0.0.1")
+
+
+def halted(client: TestClient) -> str:
+    body = {"action": "halt", "target": "acme/support", "reason": "it deletes", "person": "ada"}
+    answer = client.post("/v1/control", json=body, headers=BEARER)
+    assert answer.status_code == 202
+    return str(answer.json()["incident_id"])
+
+
+def test_a_halt_by_hand_opens_an_incident_that_can_be_read(client: TestClient) -> None:
+    incident_id = halted(client)
+    assert [row["incident_id"] for row in client.get("/v1/incidents").json()["incidents"]] == [incident_id]
+    shown = client.get(f"/v1/incidents/{incident_id}").json()
+    assert "ada" in shown["opened_by"].values()
+    assert shown["containments"][0]["wanted"]["mode"] == "halt"
+    (agent,) = client.get("/v1/agents").json()["agents"]
+    assert (agent["tenant"], agent["agent"], agent["open_incidents"]) == ("acme", "support", [incident_id])
+
+
+def test_acknowledge_resolve_and_the_past(client: TestClient) -> None:
+    incident_id = halted(client)
+    assert client.post(f"/v1/incidents/{incident_id}/ack", headers=BEARER).json()["state"] == "acknowledged"
+    assert client.post(f"/v1/incidents/{incident_id}/resolve", headers=BEARER).json()["state"] == "resolved"
+    shown = client.get(f"/v1/incidents/{incident_id}").json()
+    opened_at = shown["log"][0]["time"]  # who halts by hand is on it
+    then = client.get(f"/v1/incidents/{incident_id}", params={"at": opened_at}).json()
+    assert (shown["state"], then["state"]) == ("resolved", "acknowledged")
+    before = client.get(f"/v1/incidents/{incident_id}", params={"at": "2020-01-01T00:00:00Z"})
+    assert before.status_code == 404
+
+
+def test_resume_says_whom_it_is_about(client: TestClient) -> None:
+    halted(client)
+    answer = client.post("/v1/control", json={"action": "resume", "target": "acme/support"}, headers=BEARER)
+    assert answer.json() == {"targets": [{"tenant": "acme", "agent": "support"}]}
+
+
+def test_degrade_sets_the_rung(client: TestClient) -> None:
+    body = {"action": "degrade", "target": "support", "ladder": "keyword"}
+    incident_id = client.post("/v1/control", json=body, headers=BEARER).json()["incident_id"]
+    wanted = client.get(f"/v1/incidents/{incident_id}").json()["containments"][0]["wanted"]
+    assert (wanted["mode"], wanted["ladder"]) == ("degrade", "keyword")
+
+
+def test_what_is_not_there_is_said(client: TestClient) -> None:
+    answer = client.get("/v1/incidents/INC-NONE")
+    assert (answer.status_code, answer.json()["error"]) == (404, "no_incident")
+    assert client.post("/v1/incidents/INC-NONE/ack", headers=BEARER).status_code == 409
+
+
+def test_a_store_that_is_gone_is_503(client: TestClient, tmp_path: Path, responder: Responder) -> None:
+    responder.store.close()
+    (tmp_path / "watchkeeper.db").unlink()
+    (tmp_path / "watchkeeper.db").mkdir()
+    answer = client.get("/v1/incidents")
+    assert (answer.status_code, answer.json()["error"]) == (503, "store_unavailable")
