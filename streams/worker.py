@@ -125,6 +125,7 @@ class Worker:
         self._progress: dict[TP, _Progress] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
+        self._ending = False
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.app = self._build_app()
 
@@ -134,10 +135,9 @@ class Worker:
             await ensure_topics(self.stages, self.settings.client, self.settings.changelog_replication)
             await self._catch_up_on_broadcasts()
             self._spawn(self._watch())
-            starting = asyncio.create_task(self.app.start())
+            starting = self._spawn(self._start_app())
             await self._until_stopped_or_failed(or_done=starting)
             if not self._stop.is_set():
-                starting.result()
                 self._spawn(self._keep_house())
                 self._on_ready()
                 await self._until_stopped_or_failed()
@@ -155,6 +155,8 @@ class Worker:
 
     def assign(self, partitions: set[TP]) -> None:
         """Begin to restore what was assigned; its batches wait for that."""
+        if self._ending:
+            return
         for stage, number in self._numbers(partitions):
             work = self._make_work(stage, number)
             self._assigned[stage.name, number] = _Assigned(stage, work, self._spawn(_restore(work)))
@@ -395,6 +397,9 @@ class Worker:
                 "the broker did not take the last checkpoint in time: what is not committed is done again"
             ) from None
 
+    async def _start_app(self) -> None:
+        await self.app.start()
+
     async def _stop_app(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -405,6 +410,7 @@ class Worker:
             log.warning("Faust did not stop in time; all that is done is committed")
 
     def _abandon_all(self) -> None:
+        self._ending = True
         for assigned in self._assigned.values():
             assigned.work.abandon()
             assigned.restoring.cancel()

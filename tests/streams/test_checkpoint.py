@@ -169,7 +169,7 @@ async def counts_in(broker: Broker) -> dict[bytes, int]:
 KEYS = st.lists(st.sampled_from("abcd"), min_size=1, max_size=25)
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(KEYS, st.lists(st.integers(0, 40), max_size=6), st.integers(1, 6), st.integers(1, 3))
 async def test_a_crash_at_any_step_loses_and_doubles_nothing(
     keys: list[str], crashes: list[int], batch: int, every: int
@@ -286,7 +286,7 @@ async def test_records_given_twice_in_one_life_count_once() -> None:
     assert broker.committed == 4
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(KEYS, st.integers(0, 25), st.integers(0, 25), st.integers(1, 5))
 async def test_a_zombie_overwrites_nothing(
     keys: list[str], frozen_at: int, wakes_at: int, batch: int

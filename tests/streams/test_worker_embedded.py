@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from cli.broker import EmbeddedBroker, free_port
 from streams.admin import BrokerError, TopicError
 from streams.checkpoint import StageMetrics
-from streams.stage import Output, Record, RecordBatch, Stage
+from streams.stage import Output, PlainRecord, Record, RecordBatch, Stage
 from streams.stage_topics import check_topics, ensure_topics
 from streams.transport import ClientSettings
 from streams.worker import StalledError, Worker, WorkerSettings
@@ -158,6 +158,43 @@ async def test_broadcasts_are_read_in_full_before_the_first_batch(bootstrap: str
     worker.stop()
     await running
     assert [kind for kind, _ in seen[:4]] == ["profile", "profile", "profile", "batch"]
+
+
+@pytest.mark.embedded
+async def test_stages_in_a_row_and_on_the_same_source(bootstrap: str) -> None:
+    """counting and also-counting read the same topic, and recounting reads what both of them emit."""
+
+    class Recounting(CountingProcessor):
+        def process(self, batch: RecordBatch) -> Iterable[Output]:
+            given = [replace_value(record, b'{"key":"%s"}' % (record.key or b"")) for record in batch.records]
+            return super().process(replace(batch, records=given))
+
+    counting = counting_stage(every=2)
+    stages = [
+        counting,
+        replace(counting, name="also-counting", stateful=False),
+        Stage("recounting", sources=("counts",), make=lambda _partition: Recounting("counts", 1_000)),
+    ]
+    settings = settings_for(bootstrap)
+    worker = Worker(stages, settings)
+    running = asyncio.create_task(worker.run())
+    await produce(bootstrap, "numbers", "abcab" * 4)
+    await until(lambda: worker.metrics["recounting"].events >= 20, running)
+    worker.stop()
+    await running
+    assert {name: metrics.events for name, metrics in worker.metrics.items()} == {
+        "counting": 20,
+        "also-counting": 20,
+        "recounting": 20,
+    }
+    assert await committed(settings, "numbers") == 20
+    assert await committed(settings, "counts") == 20
+
+
+def replace_value(record: Record, value: bytes) -> PlainRecord:
+    return PlainRecord(
+        record.topic, record.partition, record.offset, record.timestamp, record.key, value, record.headers
+    )
 
 
 @pytest.mark.embedded
