@@ -1,0 +1,155 @@
+"""What a person reads: the page in every state, on the terminal too; and the examples in the docstrings."""
+
+from __future__ import annotations
+
+import asyncio
+import doctest
+import importlib
+import io
+import threading
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from responders import actions, terminal
+from responders.effects import Delivered, Permanent
+from responders.event_store import Store
+from responders.fake_slack import problem_with
+from responders.handle import Responder
+from responders.page import Message, render
+from responders.policy import DEFAULT
+from responders.sender import Outgoing
+from responders.terminal import TerminalChannel
+from responders.wording import HAPPENINGS
+from schemas.control import ControlState
+from tests.responders.world import START, Clock, detection
+
+
+@pytest.fixture
+def desk(sqlite_store: Store, clock: Clock) -> Responder:
+    return Responder(sqlite_store, DEFAULT.with_channels("desk"), clock)
+
+
+def shown(message: Message) -> str:
+    out = io.StringIO()
+    Console(file=out, width=110).print(terminal.panel(message))
+    return out.getvalue()
+
+
+def test_a_page_says_who_what_since_when_what_was_done_and_what_to_type(desk: Responder) -> None:
+    incident = desk.detection(detection())
+    assert incident is not None
+    text = shown(render(incident, "opened", 3))
+    for words in (
+        "🔴 billing repeats the same call",
+        "billing made the same call 5 times in 90 s and learned nothing new.",
+        "2026-03-01 02:58:30 UTC (90 s before this page)",
+        "identical_calls 5, normally 1, limit 5, from 5 events",
+        "tool_loop (3 detections)",
+        "Ordered: billing in session s-1 to halt",
+        "docs/runbooks/tool_loop.md",
+        f"watchkeeper ack {incident.incident_id}",
+        "watchkeeper resume default/billing/s-1",
+    ):
+        assert words in text
+
+
+def test_a_page_follows_the_incident_to_its_end(desk: Responder) -> None:
+    incident = desk.detection(detection(agent="other agent", suggested=None))
+    assert incident is not None
+    text = shown(render(incident, "opened"))
+    assert "Nothing was stopped." in text
+    assert "watchkeeper halt 'default/other agent'" in text
+    incident = actions.resolve(desk, incident.incident_id, "alice", "prompt rolled back")
+    text = shown(render(incident, "opened"))
+    assert "✅" in text
+    assert "Resolved by alice" in text
+    assert "watchkeeper ack" not in text
+
+
+def test_what_waits_for_approval_says_how_to_approve(desk: Responder) -> None:
+    incident = desk.detection(detection(session=None))
+    assert incident is not None
+    text = shown(render(incident, "opened"))
+    assert "Waiting for approval: halt billing" in text
+    assert f"watchkeeper approve {incident.incident_id}" in text
+    text = shown(render(actions.approve(desk, incident.incident_id, "alice"), "opened"))
+    assert "Ordered: billing to halt" in text
+
+
+@pytest.mark.parametrize("detector", sorted(HAPPENINGS))
+def test_every_detector_has_a_headline_that_fits(desk: Responder, detector: str) -> None:
+    incident = desk.detection(detection(f"d-{detector}", detector=detector))
+    assert incident is not None
+    message = render(incident, "opened")
+    assert HAPPENINGS[detector] in message.text
+    assert problem_with({"text": message.text, "blocks": message.blocks}) is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "observed", "words"),
+    [("cost_usd", 12.5, "$12.50"), ("refusal_rate", 0.081, "8.1%"), ("steps", 1200.0, "1,200")],
+)
+def test_figures_are_in_their_units(desk: Responder, metric: str, observed: float, words: str) -> None:
+    incident = desk.detection(detection(metric=metric, observed=observed, expected=None, threshold=None))
+    assert incident is not None
+    assert f"{metric} {words}" in shown(render(incident, "opened"))
+
+
+def test_a_degrade_says_how_far(desk: Responder) -> None:
+    state = ControlState(mode="degrade", ladder="keyword", revoked_tools=["mail"])
+    incident = desk.detection(detection(suggested=state))
+    assert incident is not None
+    assert "to degrade to keyword, without mail" in shown(render(incident, "opened"))
+
+
+def test_a_name_cannot_steer_the_terminal(desk: Responder) -> None:
+    incident = desk.detection(detection(summary="\x1b]0;owned\x07\x1b[2J done [red]x[/red]"))
+    assert incident is not None
+    text = shown(render(incident, "opened"))
+    assert "\x1b" not in text
+    assert "[red]x[/red]" in text
+
+
+def _outgoing(message: Message) -> Outgoing:
+    return Outgoing("page:INC-1:opened:terminal", message, START, 1, False, None)
+
+
+async def test_the_terminal_takes_pages_and_edits(desk: Responder) -> None:
+    incident = desk.detection(detection())
+    assert incident is not None
+    out = io.StringIO()
+    channel = TerminalChannel(Console(file=out, width=110))
+    message = render(incident, "opened")
+    assert isinstance(await channel.send(_outgoing(message)), Delivered)
+    assert isinstance(await channel.edit("terminal", "1", message), Delivered)
+    assert out.getvalue().count("Ordered: billing") == 2
+
+
+async def test_a_terminal_that_takes_nothing_is_given_up(
+    desk: Responder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incident = desk.detection(detection())
+    assert incident is not None
+    full = threading.Event()
+
+    class FullPipe(io.StringIO):
+        def write(self, _: str) -> int:
+            full.wait(5)
+            return 0
+
+    monkeypatch.setattr(terminal, "WRITE_TIMEOUT_S", 0.05)
+    channel = TerminalChannel(Console(file=FullPipe(), width=110))
+    outgoing = _outgoing(render(incident, "opened"))
+    assert isinstance(await channel.send(outgoing), Permanent)
+    assert isinstance(await asyncio.wait_for(channel.send(outgoing), 0.04), Permanent)
+    full.set()
+
+
+@pytest.mark.parametrize("name", ["containment", "outbox", "page"])
+def test_the_examples_in_the_docstrings_hold(name: str) -> None:
+    module: Any = importlib.import_module(f"responders.{name}")
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
