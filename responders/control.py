@@ -58,6 +58,16 @@ class ControlPublisher:
                 )
         return delivered
 
+    async def announce(self) -> int:
+        """Publish what holds anybody back once more: the broker may have lost what the store has not."""
+        commands = await asyncio.to_thread(self._holding)
+        outcomes = await asyncio.gather(*(self._publish(command) for command in commands))
+        return sum(isinstance(outcome, Delivered) for outcome in outcomes)
+
+    def _holding(self) -> list[WantedCommand]:
+        with self._responder.store.reading() as connection:
+            return wanted.holding(connection)
+
     def _due(self) -> list[WantedCommand]:
         with self._responder.store.reading() as connection:
             return wanted.due(connection, epoch_ms(self._responder.clock()))

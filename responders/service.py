@@ -83,6 +83,7 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
         ):
             sender = Sender(responder, channels, KafkaIncidentLog(bus))
             publisher = ControlPublisher(responder, bus, signing)
+            await publisher.announce()
             await _all_until(
                 stop,
                 detections.consume(stop, lambda value, source: _detection(responder, value, source), work),

@@ -139,6 +139,12 @@ def due(connection: Connection, now_ms: int, limit: int = 100) -> list[WantedCom
     return [_command(row) for row in rows.mappings()]
 
 
+def holding(connection: Connection) -> list[WantedCommand]:
+    """The newest command of every target that is held back, whatever became of it."""
+    commands = [_command(row) for row in connection.execute(_NEWEST).mappings()]
+    return [command for command in commands if command.state.mode != "run"]
+
+
 def current(connection: Connection, tenant: str, agent: str) -> list[WantedCommand]:
     """The newest command of the agent and of each of its sessions, whatever became of it."""
     rows = connection.execute(

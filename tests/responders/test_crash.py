@@ -183,6 +183,20 @@ async def test_a_command_is_published_ever_more_slowly_until_it_is_confirmed(wor
     assert await world.publisher.run_once() == 0
 
 
+async def test_a_broker_that_lost_everything_is_told_again_who_is_held(world: World) -> None:
+    world.responder.detection(detection("d-1"))
+    world.responder.detection(detection("d-2", agent="other", session="s-2"))
+    await world.publisher.run_once()
+    for command in world.bus.commands():
+        world.responder.ack(ack_of(command, world.clock()))
+    actions.resume(world.responder, "other", "alice")
+    kept = world.bus.commands()
+    world.bus.records.clear()
+    world.start()
+    assert await world.publisher.announce() == 1
+    assert world.bus.commands() == [each for each in kept if each["target"]["agent"] == "billing"]
+
+
 async def test_only_a_person_lifts_and_the_operator_key_signs_it(world: World) -> None:
     world.responder.detection(detection())
     await world.publisher.run_once()
