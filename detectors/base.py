@@ -56,6 +56,7 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     events: int = 0
     llm_calls: int = 0
     tool_calls: int = 0
+    steps: int = 0
     tokens: int = 0
     cost_usd: float = 0.0
     cost_unknown_calls: int = 0
@@ -67,11 +68,6 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     user: str | None = None
     goal: str | None = None
     parent_session: str | None = None
-
-    @property
-    def steps(self) -> int:
-        """A step is a turn of the model with the tool call it asked for: whichever was counted more often."""
-        return max(self.llm_calls, self.tool_calls)
 
     def declares(self, tool: str) -> bool:
         """Whether the tool was declared at the start of the session, or nothing was."""

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 
 DIGEST_BYTES = 8
 
@@ -30,3 +32,10 @@ def add_recent(items: list[T], item: T, limit: int) -> T:
 def remember(known: bytes, digest: bytes, limit: int) -> bytes:
     """`known`, joined eight-byte digests, with one more; at most the last `limit` of them."""
     return (known + digest)[-DIGEST_BYTES * limit :]
+
+
+def put(mapping: dict[K, V], key: K, value: V, limit: int) -> None:
+    """Set a key; where there are more than `limit`, the one that was set first goes."""
+    mapping[key] = value
+    if len(mapping) > limit:
+        del mapping[next(iter(mapping))]

@@ -133,28 +133,39 @@ class SessionPipeline:
         else:
             self._index = 0
             offsets[topic] = offset
+        session_key = f"{event.tenant}/{event.session}"
+        record = self._sessions.get(session_key)
+        if record is None or record.husk:
+            record = self._open_session(session_key, record, event, source)
+        agent_key = f"{event.tenant}/{event.agent}"
+        agent = self._agents.get(agent_key)
+        if agent is None:
+            agent = self._agents[agent_key] = OpenWindows(tenant=event.tenant, agent=event.agent)
         session_done = agent_done = False
-        record = self._session(event, source, time_ms)
-        agent = self._agent(event)
         if self._replaying:
-            session_done = record.restored is not None and offset <= record.restored.get(topic, -1)
-            agent_done = agent.restored is not None and offset <= agent.restored.get(topic, -1)
-            if offset > self._replay_until.get(topic, offset):
-                del self._replay_until[topic]
-                self._replaying = bool(self._replay_until)
+            session_done, agent_done = self._already_applied(record, agent, topic, offset)
         if session_done:
-            if (offset, self._index) in record.dropped:
-                return outputs
-        elif not self._first_time(record, event.event_id, topic, offset):
-            return outputs
-        if not agent_done:
-            self._add_to_window(agent, event, time_ms, topic, offset)
-        if session_done:
-            return outputs
-        found = self._show(record, event, source, time_ms)
-        if not found:
-            return outputs
-        return [*outputs, *found]
+            new = (offset, self._index) not in record.dropped
+        else:
+            new = self._first_time(record, event.event_id, topic, offset)
+        if new and not agent_done:
+            self._add_to_window(agent_key, agent, event, time_ms)
+            agent.applied[topic] = offset
+            self._touch_agent(agent)
+        found = self._show(record, event, source, time_ms) if new and not session_done else None
+        return [*outputs, *found] if found else outputs
+
+    def _already_applied(
+        self, record: SessionRecord, agent: OpenWindows, topic: str, offset: int
+    ) -> tuple[bool, bool]:
+        """After a crash: whether the session and the agent's windows had this record already."""
+        if offset > self._replay_until.get(topic, offset):
+            del self._replay_until[topic]
+            self._replaying = bool(self._replay_until)
+        return (
+            record.restored is not None and offset <= record.restored.get(topic, -1),
+            agent.restored is not None and offset <= agent.restored.get(topic, -1),
+        )
 
     def advance(self, watermark_ms: int) -> Sequence[SessionPipelineOutput]:
         """Let time pass without an event, as when the partition is idle; return what became due.
@@ -263,10 +274,14 @@ class SessionPipeline:
             self._replay_until[topic] = max(offset, self._replay_until.get(topic, -1))
         self._replaying = True
 
-    def _session(self, event: AgentEvent, source: Source, time_ms: int) -> SessionRecord:
-        key = f"{event.tenant}/{event.session}"
-        record = self._sessions.get(key)
-        if record is not None and not record.husk:
+    def _open_session(
+        self, key: str, record: SessionRecord | None, event: AgentEvent, source: Source
+    ) -> SessionRecord:
+        """The record of a session that is new, or was forgotten and comes back; `record` is what is left of
+        it.
+        """
+        applied = record.restored if record is not None and record.restored is not None else {}
+        if record is not None and source.offset <= applied.get(source.topic, -1):
             return record
         facts = SessionFacts(
             tenant=event.tenant,
@@ -276,21 +291,12 @@ class SessionPipeline:
         )
         if record is None:
             record = self._sessions[key] = SessionRecord(facts=facts)
-        elif record.restored is not None and source.offset <= record.restored.get(source.topic, -1):
-            return record
         else:
             del self._husks[key]
             record.facts = facts
             record.husk = False
             record.due_ms = NEVER
         return record
-
-    def _agent(self, event: AgentEvent) -> OpenWindows:
-        key = f"{event.tenant}/{event.agent}"
-        agent = self._agents.get(key)
-        if agent is None:
-            agent = self._agents[key] = OpenWindows(tenant=event.tenant, agent=event.agent)
-        return agent
 
     def _first_time(self, record: SessionRecord, event_id: str, topic: str, offset: int) -> bool:
         if self._checkpointed:
@@ -344,7 +350,7 @@ class SessionPipeline:
         facts.events += 1
         facts.last_offset = offset
         facts.touched_ms = self._watermark_ms
-        facts.last_ms = max(time_ms, facts.last_ms)
+        facts.last_ms = time_ms if time_ms > facts.last_ms else facts.last_ms
         kind = event.type
         if kind not in BACKGROUND:
             facts.last_event_id = event.event_id
@@ -354,6 +360,7 @@ class SessionPipeline:
                     facts.agents.append(event.agent)
         if kind == "llm.call":
             facts.llm_calls += 1
+            facts.steps = facts.llm_calls if facts.llm_calls > facts.tool_calls else facts.tool_calls
             facts.tokens += min(event.input_tokens, MAX_CALL_TOKENS) + min(
                 event.output_tokens, MAX_CALL_TOKENS
             )
@@ -363,6 +370,7 @@ class SessionPipeline:
                 facts.cost_usd += min(event.cost_usd, MAX_CALL_USD)
         elif kind == "tool.call":
             facts.tool_calls += 1
+            facts.steps = facts.llm_calls if facts.llm_calls > facts.tool_calls else facts.tool_calls
         elif kind == "session.start":
             self._take_start(facts, event, time_ms)
         elif kind == "session.end":
@@ -393,9 +401,7 @@ class SessionPipeline:
         # Only now can a timer be due sooner than when the record was made.
         self._context.wake_at(self._watermark_ms)
 
-    def _add_to_window(
-        self, agent: OpenWindows, event: AgentEvent, time_ms: int, topic: str, offset: int
-    ) -> None:
+    def _add_to_window(self, key: str, agent: OpenWindows, event: AgentEvent, time_ms: int) -> None:
         start_ms = time_ms - time_ms % self.window_ms
         floor_ms = agent.floor_ms if agent.floor_ms > self._floor_ms else self._floor_ms
         late = start_ms < floor_ms
@@ -403,7 +409,6 @@ class SessionPipeline:
             start_ms = floor_ms
         window = agent.windows.get(start_ms)
         if window is None:
-            key = f"{event.tenant}/{event.agent}"
             window = agent.windows[start_ms] = Window(
                 tenant=event.tenant,
                 agent=event.agent,
@@ -417,9 +422,6 @@ class SessionPipeline:
         if late:
             window.late_events += 1
             self.late += 1
-        if self._checkpointed:
-            agent.applied[topic] = offset
-            self._touch_agent(agent)
 
     def _touch_agent(self, agent: OpenWindows) -> None:
         if self._checkpointed and not agent.dirty:

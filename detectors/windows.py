@@ -31,9 +31,10 @@ class Moments(msgspec.Struct, omit_defaults=True):
     sum_squares_micro: int = 0
 
     def add(self, value: float) -> None:
+        micro = value * 1e6
         self.count += 1
-        self.sum_micro += round(value * 1e6)
-        self.sum_squares_micro += round(value * value * 1e6)
+        self.sum_micro += int(micro + 0.5)
+        self.sum_squares_micro += int(value * micro + 0.5)
 
     def merge(self, other: Moments) -> None:
         self.count += other.count
@@ -227,7 +228,7 @@ def _add_llm_call(window: Window, event: Any) -> None:
         window.cost_unknown_calls += 1
     else:
         window.cost_known_calls += 1
-        window.cost_usd_micro += round(min(event.cost_usd, MAX_CALL_USD) * 1e6)
+        window.cost_usd_micro += int(min(event.cost_usd, MAX_CALL_USD) * 1e6 + 0.5)
     if event.duration_ms is not None:
         window.llm_duration_s.add(min(event.duration_ms / 1000, MAX_CALL_S))
     if event.provider is not None:

@@ -67,9 +67,10 @@ class PingPong:
 
     def update(self, state: State, event: Message | ToolCall, context: SessionContext) -> Iterable[Detection]:
         if isinstance(event, ToolCall):
-            call = (event.agent, event.tool, event.arguments_hash, event.result_hash)
-            if state.edges and event.status == "ok" and _is_new(state, *call):
-                _progress(state, event.agent)
+            if state.edges and event.status == "ok":
+                call = (event.agent, event.tool, event.arguments_hash, event.result_hash)
+                if _is_new(state, *call):
+                    _progress(state, event.agent)
             return NOTHING
         content = event.content_hash
         new = content is not None and _is_new(state, content)

@@ -29,7 +29,7 @@ import msgspec
 import xxhash
 
 from detectors.base import HALT, NOTHING, Beginning, SessionContext
-from detectors.bounded import add_recent, find_recent
+from detectors.bounded import put
 from schemas.detection import Detection, Severity
 from schemas.event import Message, ToolCall
 
@@ -41,10 +41,9 @@ NO_COUNTS = (None, None, None)
 class Repeated(msgspec.Struct, array_like=True):
     """One agent's distinct call: how often since the agent's last progress, and among the recent calls."""
 
-    agent: str
-    signature: int
     since: Beginning
     recent_from: int
+    progress: int
     streak: int = 1
     recent: int = 1
     reported: Severity | None = None
@@ -65,10 +64,11 @@ class ToolLoop:
     wants: ClassVar[tuple[str, ...]] = ("tool.call", "message")
 
     class State(msgspec.Struct):
-        """Least recent call first; the last message to an agent."""
+        """`progress` is the call at which each agent last got anything new, `heard` its last message."""
 
         calls: int = 0
-        repeated: list[Repeated] = []
+        repeated: dict[int, Repeated] = {}
+        progress: dict[str, int] = {}
         heard: dict[str, str] = {}
 
     def update(self, state: State, event: ToolCall | Message, context: SessionContext) -> Iterable[Detection]:
@@ -78,29 +78,28 @@ class ToolLoop:
             return NOTHING
         state.calls += 1
         signature = _signature(event)
-        known = find_recent(state.repeated, lambda call: call.signature == signature)
+        known = state.repeated.pop(signature, None)
         if known is not None:
+            state.repeated[signature] = known
             return self._repeat(state, known, event, context)
-        _progress(state, event.agent)
-        new = Repeated(event.agent, signature, context.here(), state.calls)
-        add_recent(state.repeated, new, MAX_CALLS)
+        put(state.progress, event.agent, state.calls, MAX_AGENTS)
+        put(state.repeated, signature, Repeated(context.here(), state.calls, state.calls), MAX_CALLS)
         return NOTHING
 
     def _hear(self, state: State, message: Message) -> Iterable[Detection]:
         """Something new was asked or answered: to make a call again may be right."""
-        new = message.content_hash
-        who = message.to_agent
-        if new is not None and message.intent != "clarification" and state.heard.pop(who, None) != new:
-            _progress(state, who)
-        if new is not None and len(state.heard) < MAX_AGENTS:
-            state.heard[who] = new
+        new, who = message.content_hash, message.to_agent
+        if new is not None and message.intent != "clarification" and state.heard.get(who) != new:
+            put(state.heard, who, new, MAX_AGENTS)
+            put(state.progress, who, state.calls, MAX_AGENTS)
         return NOTHING
 
     def _repeat(
         self, state: State, call: Repeated, event: ToolCall, context: SessionContext
     ) -> Iterable[Detection]:
-        if call.streak == 0:
-            call.since = context.here()
+        progress = state.progress.get(event.agent, 0)
+        if call.progress != progress:
+            call.since, call.progress, call.streak = context.here(), progress, 0
         call.streak += 1
         call.recent += 1
         if state.calls - call.recent_from >= self.interleaved_calls:
@@ -112,7 +111,7 @@ class ToolLoop:
         times = max(call.streak, call.recent)
         detection = context.detection(
             self,
-            trigger=f"{call.signature:x}",
+            trigger=f"{_signature(event):x}",
             severity=severity,
             metric="identical_calls",
             observed=times,
@@ -131,12 +130,6 @@ class ToolLoop:
             waits = time_ms - call.since.time_ms >= self.poll_interval_ms * (call.streak - 1)
             return "warning" if waits or _result(event) is None else "critical"
         return "warning" if call.recent >= self.interleaved_repeats else None
-
-
-def _progress(state: ToolLoop.State, agent: str) -> None:
-    for call in state.repeated:
-        if call.agent == agent:
-            call.streak = 0
 
 
 def _result(event: ToolCall) -> str | None:
