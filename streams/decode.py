@@ -27,6 +27,7 @@ from schemas.base import (
 )
 from schemas.dead_letter import DeadLetter, DeadReason
 from schemas.event import AGENT_EVENT, EVENT_SCHEMA, EVENT_TYPES, AgentEvent
+from streams.prices import cost_usd
 
 Decoded = AgentEvent | DeadLetter
 
@@ -312,11 +313,34 @@ def validated(raw: Any) -> AgentEvent | Flaw:
         raw["time"] = _time(raw["time"])
         if raw.get("as_of") is not None:
             raw["as_of"] = _time(raw["as_of"])
+        if raw.get("type") == "llm.call" and raw.get("cost_usd") is None:
+            _price(raw)
         return _validate(raw, strict=True)
     except ValidationError as error:
         return _second_look(raw, error)
     except (KeyError, ValueError):
         return _flaw_of_times(raw)
+
+
+def _price(raw: dict[str, Any]) -> None:
+    """Sets the cost of a model call that does not say it, if the price table knows the model.
+
+    A call without any token was not counted rather than free: its cost stays unknown.
+    """
+    model = raw.get("response_model") or raw.get("request_model")
+    provider = raw.get("provider")
+    if not isinstance(model, str) or not (provider is None or isinstance(provider, str)):
+        return
+    sent, received = _tokens(raw, "input_tokens"), _tokens(raw, "output_tokens")
+    if sent + received > 0:
+        cached = _tokens(raw, "cache_read_tokens")
+        raw["cost_usd"] = cost_usd(provider, model, sent, received, cached, raw["time"])
+
+
+def _tokens(raw: dict[str, Any], field: str) -> int:
+    """What stands there, or 0 for what the model will refuse anyway."""
+    count = raw.get(field)
+    return count if count.__class__ is int and count > 0 else 0
 
 
 def _time(text: Any) -> datetime:

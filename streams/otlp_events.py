@@ -15,7 +15,6 @@ import orjson
 from schemas.base import from_epoch_ms
 from streams import semconv
 from streams.otlp_wire import Log, Span
-from streams.prices import cost_usd
 from watchkeeper_client.fingerprint import argument_keys, arguments_hash, content_hash, fingerprint
 from watchkeeper_client.refusal import is_refusal
 
@@ -63,18 +62,13 @@ def base_fields(item: Span | Log) -> Fields:
 
 
 def llm_fields(item: Span | Log) -> Fields:
-    """A model call. Tokens that a failed call does not report are 0; its cost stays unknown."""
+    """A model call. Tokens that it does not report are 0; without any its cost stays unknown."""
     attributes = item.attributes
     request_model = text(item, "request_model") or text(item, "response_model") or "unknown"
     response_model = text(item, "response_model")
     input_tokens = _count(semconv.first(attributes, "input_tokens"))
     output_tokens = _count(semconv.first(attributes, "output_tokens"))
     cached = _count(semconv.first(attributes, "cache_read_tokens"))
-    cost = _number(semconv.first(attributes, "cost_usd"))
-    if cost is None and input_tokens is not None and output_tokens is not None:
-        time = from_epoch_ms((item.end_ns if isinstance(item, Span) else item.time_ns) / _NS_PER_MS)
-        model = response_model or request_model
-        cost = cost_usd(text(item, "provider"), model, input_tokens, output_tokens, cached, time)
     first_token_s = _number(semconv.first(attributes, "ttft_s"))
     output, messages_finish = _output(item)
     reasons = _texts(semconv.first(attributes, "finish_reasons")) or messages_finish
@@ -88,7 +82,7 @@ def llm_fields(item: Span | Log) -> Fields:
         "input_tokens": input_tokens or 0,
         "output_tokens": output_tokens or 0,
         "cache_read_tokens": cached,
-        "cost_usd": cost,
+        "cost_usd": _number(semconv.first(attributes, "cost_usd")),
         "ttft_ms": None if first_token_s is None else first_token_s * 1000,
         "finish_reasons": reasons[:16] or None,
         "refusal": True if refused else None if output is None else is_refusal(output),

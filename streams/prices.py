@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from genai_prices import Usage
-from genai_prices.data_snapshot import get_snapshot
+from genai_prices.data_snapshot import find_provider_by_id, get_snapshot
 from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
 _PROVIDER_NAMES = {
@@ -30,6 +30,8 @@ _PROVIDER_NAMES = {
 }
 """OpenTelemetry's names of providers, where genai-prices has another."""
 
+_MAX_NAME_CHARS = 256
+
 
 def cost_usd(
     provider: str | None,
@@ -43,7 +45,9 @@ def cost_usd(
 
     ``input_tokens`` includes what was read from the cache, as in OpenTelemetry.
     """
-    priced = _find(provider.lower() if provider else None, model)
+    if len(model) > _MAX_NAME_CHARS or len(provider or "") > _MAX_NAME_CHARS:
+        return None
+    priced = _find(provider.lower() if provider else None, model.lower())
     if priced is None:
         return None
     cached = min(cache_read_tokens or 0, input_tokens)
@@ -97,9 +101,17 @@ def _is_priced(price: ModelPrice) -> bool:
 
 @lru_cache(maxsize=4096)
 def _find(provider: str | None, model: str) -> _PricedModel | None:
-    """Also remembers what is not there: looking through all patterns is slow."""
-    name = None if provider is None else _PROVIDER_NAMES.get(provider, provider)
-    try:
-        return _PricedModel(*get_snapshot().find_provider_model(model, None, name, None))
-    except LookupError:
-        return None
+    """Also remembers what is not there: looking through all patterns is slow.
+
+    The table's own look-up is not used because it remembers every name that it was ever asked for.
+    """
+    providers = get_snapshot().providers
+    if provider is not None:
+        owner = find_provider_by_id(providers, _PROVIDER_NAMES.get(provider, provider))
+    else:
+        matching = (
+            one for one in providers if one.model_match is not None and one.model_match.is_match(model)
+        )
+        owner = next(matching, None)
+    info = None if owner is None else owner.find_model(model, all_providers=providers)
+    return None if owner is None or info is None else _PricedModel(owner, info)

@@ -77,10 +77,25 @@ class TestTaken:
         (event,) = read(encoded(prompt="my secret", extra={"deep": [1, {"x": "y"}]}))
         assert "secret" not in repr(event)
 
-    def test_unknown_cost_stays_unknown(self) -> None:
-        (event,) = read(encoded())
+    @pytest.mark.parametrize(
+        ("change", "cost_usd"),
+        [
+            ({}, 10 * 2.5e-6 + 5 * 10e-6),
+            ({"cost_usd": None}, 10 * 2.5e-6 + 5 * 10e-6),
+            ({"cost_usd": 0.0}, 0.0),
+            ({"cost_usd": 7.5}, 7.5),
+            ({"request_model": "no-such-model"}, None),
+            ({"provider": "no-such-provider"}, None),
+            ({"response_model": "no-such-model"}, None),
+            ({"request_model": "m" * 256, "provider": "p" * 256}, None),
+        ],
+    )
+    def test_a_cost_that_is_not_said_is_priced_and_else_unknown(
+        self, change: dict[str, Any], cost_usd: float | None
+    ) -> None:
+        (event,) = read(encoded(**change))
         assert isinstance(event, LlmCall)
-        assert event.cost_usd is None
+        assert event.cost_usd == (cost_usd if cost_usd is None else pytest.approx(cost_usd))
 
     @pytest.mark.parametrize(
         "time",
