@@ -40,6 +40,7 @@ from schemas.detection import DETECTION
 
 POLL_MS: Final = 200
 """How soon what another process wrote into the store is noticed."""
+FETCH_WAIT_MS: Final = 50
 LONGEST_WAIT_S: Final = 10.0
 STOP_WITHIN_S: Final = 5.0
 _log = structlog.get_logger(__name__)
@@ -259,6 +260,8 @@ async def _consumer(settings: Settings, topic: str, responder: Responder) -> Asy
         group_id=f"{kafka.group_prefix}-responder-{topic}",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
+        # The embedded broker looks for new records only when a fetch begins and ends.
+        fetch_max_wait_ms=FETCH_WAIT_MS,
         session_timeout_ms=kafka.session_timeout_ms,
         rebalance_timeout_ms=kafka.rebalance_timeout_ms,
         heartbeat_interval_ms=max(kafka.session_timeout_ms // 3, 300),

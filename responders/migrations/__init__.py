@@ -7,9 +7,12 @@ from threading import Lock
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from responders.database import StoreError, make_engine
+from responders.database import READ, StoreError, make_engine
 
 _ALONE = Lock()
 """Alembic keeps its environment in module globals; other processes are kept out by the database."""
@@ -22,17 +25,41 @@ def upgrade(url: str) -> None:
         StoreError: the database cannot be reached or written.
     """
     engine = make_engine(url)
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+    config = _config()
     config.attributes["engine"] = engine
     try:
         with _ALONE:
             command.upgrade(config, "head")
     except OperationalError as error:
-        cause = str(error.orig).strip().splitlines()[0]
-        where = engine.url.render_as_string(hide_password=True)
-        raise StoreError(
-            f"cannot open the store at {where} ({cause}): check that it runs and is writable"
-        ) from None
+        raise _unusable(engine, error) from None
     finally:
         engine.dispose()
+
+
+def revisions(url: str) -> tuple[str | None, str | None]:
+    """The schema the database at ``url`` has (None: none yet) and the newest there is. Changes nothing.
+
+    Raises:
+        StoreError: the database cannot be reached.
+    """
+    engine = make_engine(url)
+    try:
+        with engine.connect().execution_options(**{READ: True}) as connection:
+            present = MigrationContext.configure(connection).get_current_revision()
+    except OperationalError as error:
+        raise _unusable(engine, error) from None
+    finally:
+        engine.dispose()
+    return present, ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    return config
+
+
+def _unusable(engine: Engine, error: OperationalError) -> StoreError:
+    cause = str(error.orig).strip().splitlines()[0]
+    where = engine.url.render_as_string(hide_password=True)
+    return StoreError(f"cannot open the store at {where} ({cause}): check that it runs and is writable")

@@ -19,7 +19,7 @@ from responders.decide import ActionRefused
 from responders.event_store import Store, events_of
 from responders.handle import Responder, Source, offsets_of
 from responders.incident import fold
-from responders.migrations import upgrade
+from responders.migrations import revisions, upgrade
 from responders.policy import DEFAULT
 from responders.wanted import due
 from schemas.base import epoch_ms
@@ -32,6 +32,12 @@ def test_the_migrations_make_the_tables_the_code_uses(url: str) -> None:
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
     engine.dispose()
+
+
+def test_a_database_says_which_schema_it_has(url: str, tmp_path: Path) -> None:
+    present, newest = revisions(url)
+    assert present == newest is not None
+    assert revisions(f"sqlite:///{tmp_path / 'empty.db'}") == (None, newest)
 
 
 def test_several_may_migrate_at_once(tmp_path: Path) -> None:
