@@ -140,6 +140,24 @@ def test_an_ended_session_leaves_the_changelog_once_a_marker_covers_it() -> None
     assert driver.pipeline.sessions == 0
 
 
+def test_a_session_is_not_deleted_while_a_replay_would_need_it() -> None:
+    start = {"type": "session.start", "budget": {"steps": 100}}
+    end = {"type": "session.end", "outcome": "completed"}
+    later = event(
+        30, {"type": "heartbeat", "session": "other", "time": from_epoch_ms(START_MS + 2 * 3_600_000)}
+    )
+    stream = [*events([start, CALL, *[LLM] * 20, end]), later]
+    driver = Driver()
+    driver.take(stream, 0, 2)
+    driver.checkpoint(2)
+    driver.take(stream, 2, len(stream))
+    driver.checkpoint(len(stream), keys=100)
+    driver.crash()
+    driver.take(stream, driver.marked, len(stream))
+    # Shown the second half as if it were a session of its own, it would find the default cap passed.
+    assert driver.finish() == straight(stream)
+
+
 def test_a_live_session_costs_at_most_8_kib_however_long_it_runs() -> None:
     pipeline = SessionPipeline(0, SESSION)
     agents = [f"agent-{number}" for number in range(40)]
