@@ -99,7 +99,6 @@ def run(options: argparse.Namespace, folder: Path, console: Console) -> dict[str
                 if side not in IDLE:
                     _check(job, slow_work if slow else work)
             broker_name = broker.name
-    rates = {name: side["events_per_second"] for name, side in sides.items()}
     return {
         "machine": circumstances,
         "broker": broker_name,
@@ -114,8 +113,14 @@ def run(options: argparse.Namespace, folder: Path, console: Console) -> dict[str
         },
         "sides": sides,
         "detections": work.by_detector,
-        "bars": [bar.as_dict() for bar in bars(rates)] if "watchkeeper" in rates else [],
+        "bars": _bars(sides, "events_per_second"),
+        "bars_unhindered": _bars(sides, "events_per_second_unhindered"),
     }
+
+
+def _bars(sides: dict[str, dict[str, Any]], figure: str) -> list[dict[str, Any]]:
+    rates = {name: side[figure] for name, side in sides.items()}
+    return [bar.as_dict() for bar in bars(rates)] if "watchkeeper" in rates else []
 
 
 def _contract_sides(result: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -49,6 +49,7 @@ class Workload:
     sessions: int = 1_000
     partitions: int = 4
     rate: float = 1_000.0
+    planted_share: float = PLANTED_SHARE
     planted: dict[str, list[str]] = field(default_factory=dict)
     """Sessions driven to their bad end, by the detector that must find them. Filled by iterating."""
 
@@ -94,7 +95,7 @@ class Workload:
             "credential": f"key-{agent}",
             "budget": {"tokens": 1_000_000, "steps": 200, "cost_usd": 20.0},
         }
-        if rng.random() < PLANTED_SHARE:
+        if rng.random() < self.planted_share:
             detector = rng.choice(list(_PLANTED))
             yield from _PLANTED[detector](rng, base)
             self.planted.setdefault(detector, []).append(session)

@@ -54,8 +54,9 @@ class Meter:
         self._processed = 0
         self._passed_over = 0
         self._told = 0
-        self._began = (0.0, 0.0)
-        self._ended = (0.0, 0.0)
+        self._counted = 0
+        self._began = (0.0, 0.0, 0.0)
+        self._ended = (0.0, 0.0, 0.0)
 
     @property
     def done(self) -> bool:
@@ -64,14 +65,14 @@ class Meter:
     def begin(self) -> None:
         """A record, or a batch of them, is about to be processed."""
         if not self._processed:
-            self._began = (time.perf_counter(), time.process_time())
+            self._began = _clocks()
 
     def add(self, processed: int, passed_over: int = 0) -> None:
         """They were. Records passed over before the end count as work done: that favours who does so."""
         self._processed += processed
         self._passed_over += passed_over
         if self.done and not self._ended[0]:
-            self._ended = (time.perf_counter(), time.process_time())
+            self._ended = _clocks()
             self._counted = self._processed + self._passed_over
         if self._processed - self._told >= _PROGRESS_EVERY:
             self._told = self._processed
@@ -79,17 +80,31 @@ class Meter:
 
     def report(self, **more: Any) -> None:
         """The side's last line."""
-        seconds, cpu_seconds = (end - begin for begin, end in zip(self._began, self._ended, strict=True))
+        spans = (end - begin for begin, end in zip(self._began, self._ended, strict=True))
+        seconds, cpu_seconds, waited_seconds = spans
         _tell(
             {
                 "events": self._processed,
                 "seconds": round(seconds, 4),
                 "cpu_seconds": round(cpu_seconds, 4),
+                "waited_seconds": round(waited_seconds, 4),
                 "events_per_second": round(self._counted / seconds, 1),
-                "events_per_cpu_second": round(self._counted / cpu_seconds, 1),
+                "events_per_second_unhindered": round(self._counted / (seconds - waited_seconds), 1),
                 **more,
             }
         )
+
+
+def _clocks() -> tuple[float, float, float]:
+    """Wall clock, CPU time of all threads, and how long the main thread could have run but had no CPU."""
+    return time.perf_counter(), time.process_time(), _waited()
+
+
+def _waited() -> float:
+    try:
+        return int(Path("/proc/self/schedstat").read_bytes().split()[1]) / 1e9
+    except FileNotFoundError:  # not Linux: unknown, taken as none
+        return 0.0
 
 
 def _tell(line: dict[str, Any]) -> None:
