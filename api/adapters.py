@@ -108,6 +108,8 @@ class SlackButtons:
             return None  # a link, or another app's button in the same message
         if not self._may(action.user, action.action):
             return "You may not do this: ask whoever keeps the policy's roles."
+        if not action.value.isprintable():
+            return "Not done: the button's value is unreadable."
         try:
             return self._done(action, person)
         except (ActionRefused, ValueError) as error:

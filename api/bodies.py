@@ -85,4 +85,6 @@ async def json_object(request: Request, limit_bytes: int, optional: bool = False
         raise ApiError(400, "malformed", f"the body is not JSON: {error.msg}") from None
     if not isinstance(parsed, dict):
         raise ApiError(400, "malformed", "the body is not a JSON object")
+    if b"\\u0000" in body:
+        raise ApiError(400, "malformed", "the body holds the character U+0000, which cannot be stored")
     return parsed

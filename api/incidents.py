@@ -45,7 +45,7 @@ class IncidentRoutes:
 
     async def incident(self, request: Request) -> Response:
         """One incident with its log; ``?at=`` shows it as it was at a time."""
-        incident_id = request.path_params["incident_id"]
+        incident_id = _incident_id(request)
         at = _time(request.query_params.get("at"))
         return JSONResponse(await in_thread(lambda: self._incidents.incident(incident_id, at)))
 
@@ -72,7 +72,7 @@ class IncidentRoutes:
     async def _act(self, request: Request, action: Callable[[str, str], Any]) -> Response:
         self._access.require_token(request)
         person = _person(await json_object(request, MAX_BODY_BYTES, optional=True))
-        incident_id = request.path_params["incident_id"]
+        incident_id = _incident_id(request)
         return JSONResponse(await in_thread(lambda: action(incident_id, person)))
 
 
@@ -124,6 +124,14 @@ def _target(value: Any) -> Target:
     if target.agent == EVERY_AGENT and target.session is not None:
         raise ApiError(400, "bad_target", "every agent (*) takes no session")
     return target
+
+
+def _incident_id(request: Request) -> str:
+    """The id in the path, which no store need look for when it cannot be one."""
+    incident_id: str = request.path_params["incident_id"]
+    if len(incident_id) > 256 or not incident_id.isprintable():
+        raise ApiError(404, "no_incident", "this is no incident id: GET /v1/incidents lists them")
+    return incident_id
 
 
 def _person(fields: dict[str, Any]) -> str:

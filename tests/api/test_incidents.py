@@ -79,6 +79,15 @@ def test_errors_are_one_line_of_json(client: TestClient, bearer: dict[str, str])
         assert "\n" not in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("incident_id", ["INC%00", "x" * 257, "%0a"])
+def test_what_cannot_be_an_id_is_not_looked_for(
+    client: TestClient, parts: Remembering, bearer: dict[str, str], incident_id: str
+) -> None:
+    assert client.get(f"/v1/incidents/{incident_id}").status_code == 404
+    answer = client.post(f"/v1/incidents/{incident_id}/ack", headers=bearer)
+    assert (answer.status_code, parts.done) == (404, [])
+
+
 def test_acknowledge_and_resolve(client: TestClient, parts: Remembering, bearer: dict[str, str]) -> None:
     assert client.post("/v1/incidents/INC-0/ack", headers=bearer).json() == {"state": "acknowledged"}
     client.post("/v1/incidents/INC-0/resolve", json={"person": "ada"}, headers=bearer)
@@ -129,6 +138,8 @@ def test_control_by_hand(
         {"reason": ""},
         {"reason": "x" * 1_025},
         {"person": ""},
+        {"person": "a\x00b"},
+        {"target": {"agent": "a\x00b"}},
     ],
 )
 def test_a_bad_order_changes_nothing(
