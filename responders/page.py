@@ -179,9 +179,9 @@ def _to_do(incident: Incident, detection: Detection | None) -> list[str]:
     if incident.open and incident.acknowledged_by is None:
         lines.append(f"*Take it:* `watchkeeper ack {incident.incident_id}`")
     held = [each for each in incident.containments.values() if each.active]
-    if any(each.proposed == "approve" and not each.active for each in incident.containments.values()):
-        lines.append(f"*Approve:* `watchkeeper approve {incident.incident_id}`")
-    if incident.open and not held:
+    waiting = [_order(each) for each in incident.containments.values() if each.proposed and not each.active]
+    lines += [f"*Do it:* `{order}`" for order in waiting[:5] if order and incident.open]
+    if incident.open and not held and not any(waiting):
         target = f"{incident.tenant}/{incident.agent}"
         lines.append(f"*Stop it:* `watchkeeper halt {_typed(target)}`")
     lines += [f"*Let it run again:* `watchkeeper resume {_typed(each.target.key)}`" for each in held[:5]]
@@ -189,6 +189,16 @@ def _to_do(incident: Incident, detection: Detection | None) -> list[str]:
         lines.append(f"*Close:* `watchkeeper resolve {incident.incident_id}`")
     lines.append(f"*Everything known:* `watchkeeper incident {incident.incident_id}`")
     return lines
+
+
+def _order(proposed: Containment) -> str:
+    """The command that does what was proposed; empty when there is none for it."""
+    target = _typed(proposed.target.key)
+    if proposed.wanted.mode == "halt":
+        return f"watchkeeper halt {target}"
+    return (
+        f"watchkeeper degrade {target} {proposed.wanted.ladder}" if proposed.wanted.mode == "degrade" else ""
+    )
 
 
 def _typed(target: str) -> str:

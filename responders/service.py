@@ -21,9 +21,10 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from pydantic import ValidationError
 from rich.console import Console
 
-from config.settings import Settings
+from config.kafka import client_options
+from config.settings import Settings, SettingsError
 from responders import actions, keys
-from responders.bus import KafkaBus, connection_arguments
+from responders.bus import KafkaBus
 from responders.control import ControlPublisher
 from responders.database import StoreError
 from responders.handle import Responder, Source, offsets_of
@@ -72,7 +73,8 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
     try:
         responder = await asyncio.to_thread(actions.connect, settings)
         signing = await asyncio.to_thread(keys.load_or_create, settings.data_dir)
-    except (StoreError, PolicyError, KeyFileError) as error:
+        client_options(settings.kafka)  # read the certificates now, to say what is wrong with them
+    except (StoreError, PolicyError, KeyFileError, SettingsError) as error:
         raise ServiceError(str(error)) from None
     work = Work()
     try:
@@ -265,7 +267,7 @@ async def _consumer(settings: Settings, topic: str, responder: Responder) -> Asy
         session_timeout_ms=kafka.session_timeout_ms,
         rebalance_timeout_ms=kafka.rebalance_timeout_ms,
         heartbeat_interval_ms=max(kafka.session_timeout_ms // 3, 300),
-        **connection_arguments(kafka),
+        **client_options(kafka),
     )
     reading = _Consumer(consumer, topic, responder)
     try:
@@ -284,7 +286,7 @@ async def _consumer(settings: Settings, topic: str, responder: Responder) -> Asy
 
 @asynccontextmanager
 async def _producer(settings: Settings) -> AsyncIterator[KafkaBus]:
-    producer = AIOKafkaProducer(acks="all", request_timeout_ms=10_000, **connection_arguments(settings.kafka))
+    producer = AIOKafkaProducer(acks="all", request_timeout_ms=10_000, **client_options(settings.kafka))
     try:
         await producer.start()
     except KafkaError as error:

@@ -68,13 +68,13 @@ def test_a_page_follows_the_incident_to_its_end(desk: Responder) -> None:
     assert "watchkeeper ack" not in text
 
 
-def test_what_waits_for_approval_says_how_to_approve(desk: Responder) -> None:
+def test_what_waits_for_approval_says_how_to_do_it(desk: Responder) -> None:
     incident = desk.detection(detection(session=None))
     assert incident is not None
     text = shown(render(incident, "opened"))
     assert "Waiting for approval: halt billing" in text
-    assert f"watchkeeper approve {incident.incident_id}" in text
-    text = shown(render(actions.approve(desk, incident.incident_id, "alice"), "opened"))
+    assert "Do it: watchkeeper halt default/billing" in text
+    text = shown(render(actions.halt(desk, "billing", "alice"), "opened"))
     assert "Ordered: billing to halt" in text
 
 
