@@ -101,11 +101,11 @@ def say(line: str) -> None:
 def configure_logging(level: str) -> None:
     """Structured lines on standard error; what the Kafka client says of itself only when debugging."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(level=number, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    libraries = number if number <= logging.DEBUG else max(number, logging.WARNING)
+    logging.basicConfig(level=libraries, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     if number > logging.DEBUG:
         # It logs what its callers handle, and what they raise again.
-        for name in ("aiokafka", "faust", "mode"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -188,7 +188,7 @@ async def _acts(script: Script, actors: Actors) -> AsyncIterator[Done]:
     try:
         act = next(script)
         while True:
-            due = max(due + act.pause_ms / 1000, time.monotonic() - 1.0)
+            due = max(due + act.pause_ms / 1000, time.monotonic())
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             verdict, done = await actors.perform(act)
             if done is not None:

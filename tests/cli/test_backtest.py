@@ -1,0 +1,54 @@
+"""Recorded events through the detectors: files, gzip, refused lines, machine output."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from drills.catalogue import BY_NAME
+from drills.offline import play
+from tests.integration.parts.engine import run_cli
+
+START_MS = 1_700_000_000_000.0
+
+
+def _recorded(name: str, most: int) -> bytes:
+    events = play(BY_NAME[name], seed=1, run="t", start_ms=START_MS, most=most)
+    return b"".join(json.dumps(event).encode() + b"\n" for _, event in events)
+
+
+def _detections(*files: Path) -> list[dict[str, Any]]:
+    done = run_cli("backtest", *map(str, files), "--json")
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_loop_is_found_whether_the_file_is_compressed_or_not(tmp_path: Path) -> None:
+    plain, packed = tmp_path / "events.jsonl", tmp_path / "events.jsonl.gz"
+    plain.write_bytes(_recorded("file-listing", 50))
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    found = _detections(plain)
+    assert "tool_loop" in {entry["detector"] for entry in found}
+    assert [entry["detection_id"] for entry in _detections(packed)] == [
+        entry["detection_id"] for entry in found
+    ]
+
+
+def test_refused_lines_are_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(b"not json\n" + _recorded("file-listing", 50) + b'{"schema": "agent.event/9"}\n')
+    done = run_cli("backtest", str(file))
+    assert done.returncode == 0
+    assert "tool_loop" in done.stdout
+    assert "2 refused" in done.stdout
+    assert done.stderr.count("refused 1:") == 2
+
+
+def test_a_file_that_is_cut_off_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "cut.jsonl.gz"
+    file.write_bytes(gzip.compress(_recorded("file-listing", 50))[:-20])
+    done = run_cli("backtest", str(file))
+    assert done.returncode == 1
+    assert "cannot read" in done.stderr

@@ -1,0 +1,104 @@
+"""What a user can cause ends in one line on standard error, exit 1; bad usage exits 2."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.broker import free_port
+from tests.integration.parts.engine import run_cli
+
+_COMMANDS = (
+    *("up", "stream", "respond", "drill", "backtest", "incidents", "incident", "ack", "resolve"),
+    *("halt", "resume", "degrade", "topics", "db", "keys", "doctor"),
+)
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def _one_line(*arguments: str, env: dict[str, str] | None = None) -> str:
+    done = run_cli(*arguments, env=env)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("watchkeeper: ")
+    return lines[0]
+
+
+def test_no_broker(tmp_path: Path) -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    data = ("--data-dir", str(tmp_path))
+    for command in (("topics", "create"), ("stream", *data), ("respond", *data, "--http-port", "0")):
+        line = _one_line(*command, "--bootstrap", nowhere)
+        assert nowhere in line
+        assert "start one" in line
+
+
+def test_kafka_port_taken(tmp_path: Path, taken_port: int) -> None:
+    line = _one_line("up", "--data-dir", str(tmp_path), "--kafka-port", str(taken_port), "--http-port", "0")
+    assert f"port {taken_port} is taken" in line
+    assert "--kafka-port 0" in line
+
+
+def test_http_port_taken(tmp_path: Path, taken_port: int) -> None:
+    line = _one_line("up", "--data-dir", str(tmp_path), "--kafka-port", "0", "--http-port", str(taken_port))
+    assert f"port {taken_port} is taken" in line
+    assert "--http-port 0" in line
+
+
+def test_data_directory_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    line = _one_line("up", "--data-dir", str(tmp_path / "file" / "data"), "--kafka-port", "0")
+    assert "--data-dir" in line
+
+
+def test_settings_file_missing(tmp_path: Path) -> None:
+    assert "no settings file" in _one_line("incidents", "--config", str(tmp_path / "none.toml"))
+
+
+def test_settings_file_is_not_toml(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("kafka = [")
+    assert "not valid TOML" in _one_line("incidents", "--config", str(tmp_path / "bad.toml"))
+
+
+def test_setting_with_a_wrong_value() -> None:
+    line = _one_line("topics", "create", env={"WATCHKEEPER_KAFKA__PARTITIONS": "none"})
+    assert "kafka.partitions" in line
+
+
+def test_unknown_drill() -> None:
+    assert "no drill nonsense" in _one_line("drill", "nonsense")
+
+
+def test_unknown_incident(tmp_path: Path) -> None:
+    line = _one_line("incident", "INC-NONE", "--data-dir", str(tmp_path))
+    assert "watchkeeper incidents" in line
+
+
+def test_backtest_of_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    assert "no file" in _one_line("backtest", str(tmp_path / "none.jsonl"))
+    done = run_cli("backtest", str(tmp_path / "empty.jsonl"))
+    assert done.returncode == 1
+    assert "no event could be read" in done.stderr
+
+
+def test_bad_usage_exits_2() -> None:
+    assert run_cli("halt", "--nonsense").returncode == 2
+    assert run_cli("nonsense").returncode == 2
+
+
+def test_help_names_every_command_of_the_contract() -> None:
+    shown = run_cli("--help").stdout
+    for command in _COMMANDS:
+        assert f" {command} " in shown, command

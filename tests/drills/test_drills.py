@@ -1,0 +1,105 @@
+"""Every drill, played through the detectors without a bus: found where the requirement says, not before."""
+
+from __future__ import annotations
+
+import pytest
+
+from detectors.offline import Engine
+from drills.catalogue import DRILLS
+from drills.fleet import NAMES, session
+from drills.offline import event_of, play
+from drills.score import Done, Seen, score
+from drills.script import Act, Drill, Verdict
+from schemas.base import epoch_ms
+from schemas.event import AGENT_EVENT
+
+START_MS = 1_700_000_000_000.0
+MOST_ACTS = 9_000
+
+
+def _run(drill: Drill, seed: int) -> tuple[list[Done], list[Seen]]:
+    engine = Engine(window_ms=1_000, lateness_ms=2_000)
+    done: list[Done] = []
+    seen: list[Seen] = []
+    for act, fields in play(drill, seed=seed, run="t", start_ms=START_MS, most=MOST_ACTS):
+        event = AGENT_EVENT.validate_python(fields)
+        at_ms = float(epoch_ms(event.time))
+        done.append(Done(act, event.event_id, at_ms, at_ms))
+        for found in engine.process(event):
+            if found.severity != "info":
+                seen.append(Seen(found.detector, found.agent, epoch_ms(found.time), at_ms, found.summary))
+        if any(entry.detector in drill.detectors for entry in seen):
+            break
+    return done, seen
+
+
+@pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.name)
+def test_found_within_the_stated_distance(drill: Drill) -> None:
+    done, seen = _run(drill, seed=3)
+    result = score(drill, done, seen, ordered_ms=None, stopped_ms=0.0)
+    assert result.passed, result.why
+
+
+def test_a_script_ends_when_every_act_is_denied() -> None:
+    import random
+
+    for drill in DRILLS:
+        script = drill.make(random.Random(1), "t")
+        acts = 0
+        try:
+            act = next(script)
+            while True:
+                acts += 1
+                act = script.send(Verdict(allowed=not act.faulty))
+        except StopIteration:
+            assert acts < MOST_ACTS, drill.name
+
+
+def test_the_healthy_fleet_is_healthy() -> None:
+    import random
+
+    engine = Engine(window_ms=1_000, lateness_ms=2_000)
+    now_ms = START_MS
+    for number in range(400):
+        agent = NAMES[number % len(NAMES)]
+        script = session(random.Random(number), agent, f"s{number}")
+        act: Act | None = next(script)
+        while act is not None:
+            now_ms += act.pause_ms
+            fields = event_of(act, tenant="t", event_id=f"e{now_ms}", time_ms=now_ms)
+            assert engine.process(AGENT_EVENT.validate_python(fields)) == []
+            try:
+                act = script.send(Verdict(allowed=True))
+            except StopIteration:
+                act = None
+
+
+def _drill() -> Drill:
+    return Drill(
+        "d", 0, "story", ("tool_loop",), lambda _rng, _run: iter(()), within_events=2, contained=True
+    )  # type: ignore[arg-type,return-value]
+
+
+def _acts(*faulty: bool) -> list[Done]:
+    return [
+        Done(Act("a", "s", "llm.call", {"cost_usd": 0.5}, faulty=bad), f"e{at}", float(at), float(at))
+        for at, bad in enumerate(faulty)
+    ]
+
+
+def test_score_counts_from_the_onset_to_the_trigger() -> None:
+    done = _acts(False, True, True, True)
+    seen = [Seen("tool_loop", "a", 2.0, 1_500.0, "found")]
+    result = score(_drill(), done, seen, ordered_ms=2.5, stopped_ms=2_001.0)
+    assert result.passed
+    assert (result.events_to_detection, result.usd_to_detection) == (2, 1.0)
+    assert (result.seconds_to_detection, result.seconds_to_containment) == (1.499, 2.0)
+    assert (result.actions_after_stop, result.usd_after_stop) == (1, 0.5)
+
+
+def test_score_says_every_reason_a_drill_failed() -> None:
+    done = _acts(False, True, True, True)
+    late = score(_drill(), done, [Seen("tool_loop", "a", 3.0, 9.0, "")])
+    assert late.why == ("detected after 3 events, wanted 2", "not contained")
+    early = score(_drill(), done, [Seen("budget", "a", 0.0, 9.0, "")])
+    assert early.why == ("false alarm before the onset: budget", "not detected by tool_loop")
