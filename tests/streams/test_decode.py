@@ -16,7 +16,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.event import EventBase, LlmCall
 from streams.decode import decode
 
-EXAMPLES = int(os.environ.get("WATCHKEEPER_DECODE_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("WATCHKEEPER_DECODE_EXAMPLES", "150"))
 """`make reliability` sets 10,000 (split over the tests below)."""
 
 EVENT: dict[str, Any] = {

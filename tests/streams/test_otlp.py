@@ -31,7 +31,7 @@ from schemas.event import (
 from schemas.topics import BY_NAME
 from streams import otlp
 from streams.decode import Flaw
-from streams.otlp import MAX_TRACES, OtlpProcessor, Traces, convert, otlp_stage
+from streams.otlp import OtlpProcessor, Traces, convert, otlp_stage
 from streams.stage import Output, PlainRecord, RecordBatch
 
 NOON_NS = 1_772_366_400 * 10**9
@@ -601,13 +601,14 @@ class TestStage:
         replayed = [list(again.process(batch([record]))) for record in records[committed:]]
         assert replayed == expected[committed:]
 
-    def test_memory_is_bounded_and_forgets_the_first_first(self) -> None:
+    def test_memory_is_bounded_and_forgets_the_first_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(otlp, "MAX_TRACES", 50)
         processor = OtlpProcessor()
-        for n in range(MAX_TRACES + 10):
+        for n in range(60):
             value = request({**chat(), "n": n + 1, "trace": n + 1}).SerializeToString()
             list(processor.process(batch([(n, value)])))
         dirty = dict(processor.dirty())
-        assert sum(value is not None for value in dirty.values()) == MAX_TRACES
+        assert sum(value is not None for value in dirty.values()) == 50
         assert sum(value is None for value in dirty.values()) == 10
         first = b"otlp_spans/" + (1).to_bytes(16, "big").hex().encode()
         assert dirty[first] is None
