@@ -21,6 +21,7 @@ from schemas.detection import Detection
 from schemas.incident import Actor, Fact, IncidentEvent
 
 ENGINE: Final = Actor()
+_TEXT_CHARS: Final = 1024
 OPENED: Final = "opened"
 """The page of an incident that opened; later pages are named for their transition."""
 
@@ -233,7 +234,7 @@ class _Draft:
         """Once a transition and channel: asking again does nothing."""
         if (page, channel) in self.incident.pages:
             return
-        self.add(log.PageRequested(page=page, channel=channel, headline=headline[:1024]))
+        self.add(log.PageRequested(page=page, channel=channel, headline=headline[:_TEXT_CHARS]))
         self.effect(effects.Page(self.incident.incident_id, page, channel))
 
     def contain(
@@ -409,7 +410,10 @@ def _on_page_outcome(draft: _Draft, given: PageOutcome) -> None:
         return
     draft.add(
         log.PageFailed(
-            page=given.page, channel=given.channel, reason=outcome.reason[:1024], attempts=given.attempts
+            page=given.page,
+            channel=given.channel,
+            reason=outcome.reason[:_TEXT_CHARS],
+            attempts=given.attempts,
         )
     )
     fallback = draft.policy.paging.fallback
@@ -437,7 +441,7 @@ def _mitigate(draft: _Draft) -> None:
 
 
 def _on_person(draft: _Draft, person: str, action: Action) -> None:
-    actor = Actor(kind="person", name=person)
+    actor = Actor(kind="person", name=person[:256] or "someone")
     if isinstance(action, Contain):
         _contain_by_hand(draft, actor, action)
         return
@@ -451,12 +455,12 @@ def _on_person(draft: _Draft, person: str, action: Action) -> None:
                 draft.add(log.Acknowledged(), actor)
         case Resolve():
             _must_be_open(incident)
-            draft.add(log.Resolved(reason=action.reason), actor)
+            draft.add(log.Resolved(reason=_cut(action.reason)), actor)
         case MarkFalseAlarm():
             _must_be_open(incident)
-            draft.add(log.FalseAlarm(reason=action.reason), actor)
+            draft.add(log.FalseAlarm(reason=_cut(action.reason)), actor)
         case AddNote():
-            draft.add(log.Note(text=action.text), actor)
+            draft.add(log.Note(text=_cut(action.text)), actor)
         case Lift():
             _lift(draft, actor, action)
         case Approve():
@@ -473,7 +477,7 @@ def _contain_by_hand(draft: _Draft, actor: Actor, action: Contain) -> None:
     words = describe(action.state)
     if draft.maybe is None:
         name = wording.name_of(action.target.agent)
-        summary = f"{actor.name} ordered {name} to {words}: {action.reason}"[:1024]
+        summary = f"{actor.name} ordered {name} to {words}: {action.reason}"[:_TEXT_CHARS]
         fact = log.Triggered(
             tenant=action.target.tenant,
             agent=action.target.agent,
@@ -486,24 +490,21 @@ def _contain_by_hand(draft: _Draft, actor: Actor, action: Contain) -> None:
         if draft.incident.severity in draft.policy.paging.severities:
             draft.page(OPENED, summary)
         draft.add(log.Acknowledged(), actor)
-    draft.contain(action.target, action.state, action.reason, actor=actor)
+    draft.contain(action.target, action.state, _cut(action.reason), actor=actor)
 
 
 def _lift(draft: _Draft, actor: Actor, action: Lift) -> None:
     held = [c for c in draft.incident.containments.values() if c.active and covers(action.target, c.target)]
     if not held:
         raise ActionRefused(f"{draft.incident.incident_id} does not hold {action.target.key}")
+    reason = _cut(action.reason)
     for each in held:
         epoch, command_id = draft.ids.epoch(each.target), draft.ids.command_id()
         draft.add(
-            log.ContainmentReleased(
-                target=each.target, epoch=epoch, command_id=command_id, reason=action.reason
-            ),
+            log.ContainmentReleased(target=each.target, epoch=epoch, command_id=command_id, reason=reason),
             actor,
         )
-        draft.effect(
-            effects.Release(draft.incident.incident_id, each.target, epoch, command_id, action.reason)
-        )
+        draft.effect(effects.Release(draft.incident.incident_id, each.target, epoch, command_id, reason))
 
 
 def _approve(draft: _Draft, actor: Actor) -> None:
@@ -513,6 +514,11 @@ def _approve(draft: _Draft, actor: Actor) -> None:
         raise ActionRefused(f"{draft.incident.incident_id} has nothing that waits for approval")
     for each in waiting:
         draft.contain(each.target, each.wanted, each.reason, actor=actor)
+
+
+def _cut(text: str) -> str:
+    """What a person wrote, as long as the log takes it."""
+    return text[:_TEXT_CHARS]
 
 
 def _held(incident: Incident, target: Target) -> Containment | None:

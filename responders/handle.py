@@ -207,7 +207,7 @@ class Responder:
         ids = DatabaseIds(connection, now_ms)
         epoch = ids.epoch(action.target)
         wanted.release(
-            connection, Release(None, action.target, epoch, ids.command_id(), action.reason), now_ms
+            connection, Release(None, action.target, epoch, ids.command_id(), action.reason[:1024]), now_ms
         )
 
     def _decide(

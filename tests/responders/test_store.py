@@ -199,6 +199,16 @@ def test_what_is_not_possible_is_refused_in_one_line(
         act(Responder(sqlite_store, DEFAULT, Clock()))
 
 
+def test_a_person_may_be_wordy_and_nameless(responder: Responder) -> None:
+    words = "because " * 1000
+    incident = actions.halt(responder, "billing", "", words)
+    actions.note(responder, incident.incident_id, "a" * 1000, words)
+    actions.resume(responder, "billing", "alice", words)
+    actions.resume(responder, "other", "alice", words)
+    resolved = actions.resolve(responder, incident.incident_id, "alice", words)
+    assert resolved.resolution == words[:1024]
+
+
 def test_timers_fire_once_also_after_a_restart(url: str, responder: Responder, clock: Clock) -> None:
     incident = responder.detection(detection())
     assert incident is not None
