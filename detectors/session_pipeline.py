@@ -30,7 +30,7 @@ SessionPipelineOutput = Detection | Window | Mark
 
 NONE: Final[tuple[SessionPipelineOutput, ...]] = ()
 NEVER: Final = float("inf")
-SEEN_BYTES: Final = 8 * 256
+SEEN_BYTES: Final = 8 * 192
 MAX_DECLARED_BYTES: Final = 8 * 512
 MAX_AGENTS: Final = 16
 MAX_DROPPED: Final = 128
@@ -313,8 +313,8 @@ class SessionPipeline:
                 del record.dropped[:-MAX_DROPPED]
             return False
         seen += digest
-        if len(seen) > SEEN_BYTES + 512:
-            del seen[:512]
+        if len(seen) > SEEN_BYTES + 128:
+            del seen[:128]
         return True
 
     def _show(

@@ -9,7 +9,7 @@ neither.
 
 Derivation: a healthy exchange ends in an answer; eight questions in turn without one is more than field
 practice lets pass (R 4, Analyzer and Verifier asking each other for 11 days: halt both within ten exchanges).
-All agents of the cycle are reported, each with its own halt. The state keeps 24 edges and 96 hashes.
+All agents of the cycle are reported, each with its own halt. The state keeps 24 edges and 64 hashes.
 
 >>> from detectors.testing import events, run
 >>> ask = dict(type="message", agent="analyzer", to_agent="verifier", intent="clarification")
@@ -35,7 +35,7 @@ from schemas.event import Message, ToolCall
 
 MAX_EDGES = 24
 MAX_CYCLE = 6
-MAX_KNOWN = 96
+MAX_KNOWN = 64
 MAX_REPORTED = 32
 
 

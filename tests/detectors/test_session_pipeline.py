@@ -158,6 +158,20 @@ def test_a_session_is_not_deleted_while_a_replay_would_need_it() -> None:
     assert driver.finish() == straight(stream)
 
 
+def test_a_window_is_not_deleted_while_a_replay_would_need_it() -> None:
+    later = event(70, {"type": "heartbeat", "session": "other", "agent": "other"})
+    stream = [*events([LLM] * 4), later]
+    driver = Driver()
+    driver.take(stream, 0, 2)
+    driver.checkpoint(2)
+    driver.take(stream, 2, len(stream))
+    driver.checkpoint(len(stream), keys=100)
+    driver.crash()
+    driver.take(stream, driver.marked, len(stream))
+    # Forgotten, the window would be sent again with two of its four calls.
+    assert driver.finish() == straight(stream)
+
+
 def test_a_live_session_costs_at_most_8_kib_however_long_it_runs() -> None:
     pipeline = SessionPipeline(0, SESSION)
     agents = [f"agent-{number}" for number in range(40)]
