@@ -15,7 +15,6 @@ PACKAGES = (
     "aiokafka",
     "quixstreams",
     "confluent-kafka",
-    "rocksdict",
     "pydantic",
     "msgspec",
     "orjson",

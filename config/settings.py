@@ -51,7 +51,6 @@ class KafkaSettings(_Section):
 class StreamSettings(_Section):
     """The stream worker: checkpoints, state and event time."""
 
-    store: Literal["memory", "rocksdb"] = "memory"
     checkpoint_ms: int = Field(default=2_000, ge=50)
     checkpoint_events: int = Field(default=20_000, ge=1)
     window_ms: int = Field(default=1_000, ge=100)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from config.kafka import client_options
 from config.settings import Settings
 from streams import behaviour, otlp, sessions
+from streams.admin import check_topics
 from streams.stage import Stage
 from streams.transport import ClientSettings
 from streams.worker import WorkerSettings, run_process
@@ -18,7 +20,10 @@ def stages(settings: Settings) -> tuple[Stage, ...]:
     return (
         otlp.otlp_stage(),
         sessions.stage(
-            window_partitions=partitions, window_ms=stream.window_ms, lateness_ms=stream.lateness_ms
+            window_partitions=partitions,
+            window_ms=stream.window_ms,
+            lateness_ms=stream.lateness_ms,
+            follow_broker_clock=stream.idle_clock == "broker",
         ),
         behaviour.stage(source_partitions=partitions),
     )
@@ -35,6 +40,7 @@ def worker_settings(settings: Settings) -> WorkerSettings:
             security=security,
             session_timeout_ms=kafka.session_timeout_ms,
             rebalance_timeout_ms=kafka.rebalance_timeout_ms,
+            max_batch_records=stream.batch_records,
             idempotent_producer=kafka.idempotent_producer,
         ),
         checkpoint_interval_s=stream.checkpoint_ms / 1000,
@@ -45,5 +51,12 @@ def worker_settings(settings: Settings) -> WorkerSettings:
 
 
 def run_worker(settings: Settings, on_ready: Callable[[], None]) -> None:
-    """Runs the worker until SIGTERM; on a failure the process ends here, with exit code 1."""
+    """Runs the worker until SIGTERM; on a failure the process ends here, with exit code 1.
+
+    Raises:
+        BrokerError: no broker.
+        TopicError: a topic is missing, or its partitions are not as many as the settings say. Windows are
+            closed by the marks of all partitions of `agent.events`: with a wrong count they would never be.
+    """
+    asyncio.run(check_topics(settings.kafka))
     run_process(lambda: stages(settings), worker_settings(settings), on_ready=on_ready)

@@ -475,7 +475,7 @@ def run_process(
         try:
             await worker.run()
         except (TopicError, BrokerError, WorkerError) as error:
-            _die(f"error: {error}")
+            _die(f"watchkeeper: {error}")
         except Exception:
             _die(traceback.format_exc())
             raise
