@@ -19,18 +19,23 @@ from streams.stage import Output, RecordBatch, Stage
 NAME = "sessions"
 
 
-def stage(*, window_partitions: int, window_ms: int, lateness_ms: int) -> Stage:
+def stage(
+    *, window_partitions: int, window_ms: int, lateness_ms: int, follow_broker_clock: bool = True
+) -> Stage:
     """The stage.
 
     Args:
         window_partitions: partitions of `agent.windows`, each of which must hear every mark.
         window_ms, lateness_ms: length of a window, and how long it waits for stragglers.
+        follow_broker_clock: whether time goes on while there is nothing to read; else only events move it.
     """
     return Stage(
         name=NAME,
         sources=(topics.EVENTS,),
         make=lambda partition: SessionProcessor(
-            SessionPipeline(partition, window_ms=window_ms, lateness_ms=lateness_ms), window_partitions
+            SessionPipeline(partition, window_ms=window_ms, lateness_ms=lateness_ms),
+            window_partitions,
+            follow_broker_clock=follow_broker_clock,
         ),
         outputs=(topics.DETECTIONS, topics.WINDOWS, topics.DEAD),
     )
@@ -39,8 +44,11 @@ def stage(*, window_partitions: int, window_ms: int, lateness_ms: int) -> Stage:
 class SessionProcessor:
     """One partition of `agent.events`; see `streams.stage.Processor`."""
 
-    def __init__(self, pipeline: SessionPipeline, window_partitions: int) -> None:
+    def __init__(
+        self, pipeline: SessionPipeline, window_partitions: int, *, follow_broker_clock: bool = True
+    ) -> None:
         self._pipeline = pipeline
+        self._follow_broker_clock = follow_broker_clock
         self._window_partitions = range(window_partitions)
         self.restore = pipeline.restore
         self.restore_marker = pipeline.restore_marker
@@ -62,8 +70,8 @@ class SessionProcessor:
                     if caused:
                         yield from self._outputs(caused)
 
-    def tick(self, broker_now_ms: int) -> Iterator[Output]:
-        return self._outputs(self._pipeline.advance(broker_now_ms))
+    def tick(self, broker_now_ms: int) -> Iterable[Output]:
+        return self._outputs(self._pipeline.advance(broker_now_ms)) if self._follow_broker_clock else ()
 
     def _outputs(self, caused: Iterable[SessionPipelineOutput]) -> Iterator[Output]:
         for value in caused:

@@ -150,6 +150,20 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         settings = cast(BatchTransport, transport).settings
         return _Consumer(**settings.group_consumer())
 
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """aiokafka's leaves a partition of which nothing is committed where it is: what was read of it and
+        dropped in a rebalance would be lost. Its place is the beginning.
+        """
+        committed: Mapping[TP, int] = await self.call_thread(self._seek_to_committed)
+        return committed
+
+    async def _seek_to_committed(self) -> Mapping[TP, int]:
+        consumer = self._ensure_consumer()
+        committed: Mapping[TP, int] = await consumer.seek_to_committed()
+        if uncommitted := [tp for tp, offset in committed.items() if not offset]:
+            await consumer.seek_to_beginning(*uncommitted)
+        return committed
+
     def read_position(self, tp: TP) -> tuple[int, int] | None:
         """(next offset to read, end of the log) as of the last fetch; None if unknown."""
         subscription = self._ensure_consumer()._subscription.subscription

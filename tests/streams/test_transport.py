@@ -1,11 +1,12 @@
 """One message per partition and fetch, and nothing acknowledged by Faust on its own."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
 import faust
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
 from faust.streams import Stream
 from faust.types import TP
@@ -133,6 +134,30 @@ async def test_a_seek_that_a_rebalance_interrupts_is_made_again(
     await rig.consumer.perform_seek()
     assert [message.offset async for _, message in rig.consumer.getmany(timeout=1.0)] == [9]
     assert not answers
+
+
+async def test_a_partition_without_a_committed_offset_is_sought_to_its_beginning(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka leaves it where it is: what was fetched of it and dropped in a rebalance would be lost."""
+    nowhere, somewhere = TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)
+    beginnings = []
+
+    class Client:
+        async def seek_to_committed(self) -> dict[TopicPartition, int | None]:
+            return {nowhere: None, somewhere: 7}
+
+        async def seek_to_beginning(self, *partitions: TopicPartition) -> None:
+            beginnings.extend(partitions)
+
+    async def call_here(method: Callable[[], Awaitable[Any]]) -> Any:
+        return await method()
+
+    thread = rig.consumer._new_consumer_thread()
+    monkeypatch.setattr(thread, "_ensure_consumer", Client)
+    monkeypatch.setattr(thread, "call_thread", call_here)
+    assert await thread.seek_to_committed() == {nowhere: None, somewhere: 7}
+    assert beginnings == [nowhere]
 
 
 async def test_an_exception_in_an_agent_acknowledges_nothing(rig: Rig) -> None:
