@@ -59,8 +59,8 @@ class StreamSettings(_Section):
     batch_records: int = Field(default=2_000, ge=1, description="Records taken at a time from a partition.")
     idle_clock: Literal["broker", "events"] = Field(
         default="broker",
-        description="What moves time on while a partition has nothing to read: the broker's clock, or nothing "
-        "but events, as for a replay of recorded ones.",
+        description="What moves time on while a partition has nothing to read: the broker's clock, or "
+        "nothing but events, as for a replay of recorded ones.",
     )
 
 
