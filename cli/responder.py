@@ -9,7 +9,6 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,15 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from prometheus_client import REGISTRY
 
+from api.adapters import BUTTON_ACKNOWLEDGE, KafkaProducer, ResponderActions, SlackButtons, StoreIncidents
 from api.allow import WantedDecider
 from api.app import Parts, make_app
-from api.ports import ControlOrder, JsonObject, ProducerError, SlackAction
 from api.security import Access, is_loopback
 from cli.common import print_ready
 from cli.errors import UserError
 from config.kafka import client_options
 from config.settings import Settings
-from responders import actions, keys, projections, service
-from responders.decide import ActionRefused
-from responders.handle import Responder
+from responders import actions, keys, service
 from watchkeeper_client.subscriber import ControlSubscriber
 from watchkeeper_client.wanted import WantedState
 
@@ -89,72 +86,9 @@ class _Health:
         return found
 
 
-class _BusProducer:
-    """The API's way onto the bus."""
-
-    def __init__(self, producer: Any) -> None:
-        self._producer = producer
-
-    async def send(self, topic: str, key: bytes | None, value: bytes) -> None:
-        try:
-            await self._producer.send_and_wait(topic, value=value, key=key)
-        except KafkaError as error:
-            raise ProducerError(f"the bus did not take it ({type(error).__name__}): send it again") from None
-
-
-class _Reads:
-    """Projections as JSON."""
-
-    def __init__(self, responder: Responder) -> None:
-        self._store = responder.store
-
-    def incidents(self, limit: int) -> list[JsonObject]:
-        return [row.model_dump(mode="json") for row in projections.incidents(self._store, limit=limit)]
-
-    def incident(self, incident_id: str, at: datetime | None) -> JsonObject:
-        return projections.incident(self._store, incident_id, at).model_dump(mode="json")
-
-    def agents(self) -> list[JsonObject]:
-        return [row.model_dump(mode="json") for row in projections.agents(self._store)]
-
-
-class _Acts:
-    """What a person does over HTTP or from Slack."""
-
-    def __init__(self, responder: Responder) -> None:
-        self._responder = responder
-
-    def acknowledge(self, incident_id: str, person: str) -> JsonObject:
-        incident = actions.acknowledge(self._responder, incident_id, person)
-        return {"incident_id": incident.incident_id, "state": incident.state}
-
-    def resolve(self, incident_id: str, person: str) -> JsonObject:
-        incident = actions.resolve(self._responder, incident_id, person)
-        return {"incident_id": incident.incident_id, "state": incident.state}
-
-    def control(self, order: ControlOrder, person: str) -> JsonObject:
-        target = order.target.key
-        if order.action == "resume":
-            released = actions.resume(self._responder, target, person, order.reason)
-            return {"released": [each.key for each in released]}
-        if order.action == "halt":
-            incident = actions.halt(self._responder, target, person, order.reason)
-        else:
-            rung = order.ladder or "static"
-            incident = actions.degrade(self._responder, target, rung, person, order.reason)
-        return {"incident_id": incident.incident_id, "target": target, "containment": incident.containment}
-
-    def from_slack(self, action: SlackAction) -> str | None:
-        """A pressed button: `acknowledge` or `resolve`, with the incident id as its value."""
-        known = {"acknowledge": actions.acknowledge, "resolve": actions.resolve}
-        act = known.get(action.action)
-        if act is None:
-            return None
-        try:
-            incident = act(self._responder, action.value, f"slack:{action.user}")
-        except ActionRefused as error:
-            return str(error)
-        return f"{incident.incident_id} is {incident.state}"
+def _may(_user: str, button: str) -> bool:
+    """What anyone may do who sees the page: say that they are on it. The rest needs roles in the policy."""
+    return button == BUTTON_ACKNOWLEDGE
 
 
 @contextlib.asynccontextmanager
@@ -169,16 +103,16 @@ async def _api(settings: Settings, listener: socket.socket) -> AsyncIterator[_He
     # It acknowledges nothing: a proxy that asks is behind it, and only then would `applied` be true.
     subscriber = ControlSubscriber(state, options, send=lambda _record: None, on_heard=decider.heard)
     health = _Health(decider)
-    acts = _Acts(responder)
+    acts = ResponderActions(responder)
     secret = settings.slack.signing_secret
     app = make_app(
         Parts(
-            incidents=_Reads(responder),
+            incidents=StoreIncidents(responder.store),
             actions=acts,
-            producer=_BusProducer(producer),
+            producer=KafkaProducer(producer),
             decider=decider,
             readiness=health,
-            slack=acts.from_slack,
+            slack=SlackButtons(acts, _may),
         ),
         Access(http_token(settings), is_loopback(settings.http.host)),
         slack_signing_secret=None if secret is None else secret.get_secret_value(),
