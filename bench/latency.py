@@ -32,7 +32,7 @@ from bench.machine import RESULTS, machine
 from bench.topics import BATCH_BYTES, BenchError
 from bench.workload import Made, Workload
 from cli.errors import UserError
-from schemas.topics import CONTROL, EVENTS
+from schemas.topics import CONTROL, DETECTIONS, EVENTS
 from tests.integration.parts.process import PartError
 
 BAR_P99_MS = 250.0
@@ -98,15 +98,24 @@ async def measure(
     records = list(_healthy_workload())
     producer: Any = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=0, max_batch_size=BATCH_BYTES)
     consumer: Any = AIOKafkaConsumer(
-        CONTROL, bootstrap_servers=bootstrap, group_id=None, auto_offset_reset="latest", fetch_max_wait_ms=10
+        CONTROL,
+        DETECTIONS,
+        bootstrap_servers=bootstrap,
+        group_id=None,
+        auto_offset_reset="latest",
+        fetch_max_wait_ms=10,
     )
     await producer.start()
     await consumer.start()
     await consumer.seek_to_end()
     sent: dict[str, float] = {}
-    latencies: dict[str, float] = {}
+    commanded: dict[str, float] = {}
+    detected: dict[str, float] = {}
     load = Load(producer, records, rate)
-    tasks = [asyncio.create_task(load.run()), asyncio.create_task(_listen(consumer, sent, latencies))]
+    tasks = [
+        asyncio.create_task(load.run()),
+        asyncio.create_task(_listen(consumer, sent, detected, commanded)),
+    ]
     try:
         await asyncio.sleep(SETTLE_S / 2)
         began, sent_before = time.perf_counter(), load.sent
@@ -126,7 +135,8 @@ async def measure(
         await consumer.stop()
         await producer.stop()
     return {
-        "latencies_ms": sorted(latencies.values()),
+        "command_ms": sorted(commanded.values()),
+        "detection_ms": sorted(detected.values()),
         "probes": len(sent),
         "events_per_second": round(achieved),
     }
@@ -144,17 +154,22 @@ async def _probe(producer: Any, agent: str, sent: dict[str, float]) -> None:
     await producer.send(EVENTS, orjson.dumps(events[-1]), key=session.encode())
 
 
-async def _listen(consumer: Any, sent: dict[str, float], latencies: dict[str, float]) -> None:
+async def _listen(
+    consumer: Any, sent: dict[str, float], detected: dict[str, float], commanded: dict[str, float]
+) -> None:
     async for record in consumer:
         arrived = time.perf_counter()
         if record.value is None:
             continue
-        command = orjson.loads(record.value)
-        agent = command["target"]["agent"]
-        if agent in sent and agent not in latencies and command["state"]["mode"] == "halt":
-            if not command.get("signature"):
+        value = orjson.loads(record.value)
+        if record.topic == DETECTIONS:
+            agent, wanted, latencies = value["agent"], value["severity"] == "critical", detected
+        else:
+            agent, wanted, latencies = value["target"]["agent"], value["state"]["mode"] == "halt", commanded
+            if not value.get("signature"):
                 raise BenchError(f"the command for {agent} is not signed")
-            latencies[agent] = (arrived - sent[agent]) * 1000
+        if wanted and agent in sent:
+            latencies.setdefault(agent, (arrived - sent[agent]) * 1000)
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
@@ -212,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tell(found: dict[str, Any], rate: float, broker: str, circumstances: dict[str, Any], out: Path) -> int:
-    ordered = found.pop("latencies_ms")
+    ordered, detections = found.pop("command_ms"), found.pop("detection_ms")
     missing = found["probes"] - len(ordered)
     if missing:
         print(f"error: {missing} of {found['probes']} probes were not answered", file=sys.stderr)
@@ -220,7 +235,15 @@ def _tell(found: dict[str, Any], rate: float, broker: str, circumstances: dict[s
     quantiles = {
         f"p{round(100 * share)}_ms": round(quantile(ordered, share), 1) for share in (0.5, 0.9, 0.99, 1)
     }
-    result = {"machine": circumstances, "broker": broker, "rate_wanted": rate, **found, **quantiles}
+    detection_p50_ms = round(quantile(detections, 0.5), 1)
+    result = {
+        "machine": circumstances,
+        "detection_p50_ms": detection_p50_ms,
+        "broker": broker,
+        "rate_wanted": rate,
+        **found,
+        **quantiles,
+    }
     result |= {"bar_p99_ms": BAR_P99_MS, "met": quantiles["p99_ms"] < BAR_P99_MS}
     report.write(out, "latency", result, report.latency_markdown(result))
     print(report.latency_markdown(result))
