@@ -10,12 +10,14 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from config.errors import CorrectableError
+
 BUSY_TIMEOUT_MS = 60_000
 READ = "watchkeeper_read"
 """Execution option of a connection that only reads: it does not queue behind the writer."""
 
 
-class StoreError(Exception):
+class StoreError(CorrectableError):
     """The store cannot be used; the message is one line that says what to do."""
 
 

@@ -18,6 +18,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from config.errors import CorrectableError
 from responders.effects import Role
 from watchkeeper_client.control import (
     TrustedKeys,
@@ -30,7 +31,7 @@ from watchkeeper_client.control import (
 _ROLES: Final[tuple[Role, ...]] = ("engine", "operator")
 
 
-class KeyFileError(Exception):
+class KeyFileError(CorrectableError):
     """A key cannot be used; the message is one line that says what to do."""
 
 

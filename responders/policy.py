@@ -11,13 +11,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from config.errors import CorrectableError
 from schemas.base import Identifier
 from schemas.control import ControlState, Mode, Target
 from schemas.detection import Detection, Severity
 from schemas.incident import Trust
 
 
-class PolicyError(Exception):
+class PolicyError(CorrectableError):
     """The policy cannot be used; the message is one line with the file, the line and the key."""
 
 

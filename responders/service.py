@@ -21,6 +21,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from pydantic import ValidationError
 from rich.console import Console
 
+from config.errors import CorrectableError
 from config.kafka import client_options
 from config.settings import Settings, SettingsError
 from responders import actions, keys
@@ -47,7 +48,7 @@ STOP_WITHIN_S: Final = 5.0
 _log = structlog.get_logger(__name__)
 
 
-class ServiceError(Exception):
+class ServiceError(CorrectableError):
     """The responder cannot start; the message is one line that says what to do."""
 
 

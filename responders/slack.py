@@ -18,6 +18,7 @@ import aiohttp
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
+from config.errors import CorrectableError
 from responders.effects import Delivered, Outcome, Permanent, Retryable
 from responders.page import Message
 from responders.sender import Outgoing
@@ -35,7 +36,7 @@ _IN_DOUBT: Final = frozenset({"internal_error", "fatal_error", "service_unavaila
 logging.getLogger("slack_sdk").setLevel(logging.WARNING)
 
 
-class SlackRefusedError(Exception):
+class SlackRefusedError(CorrectableError):
     """Slack does not accept the token; the message is one line that says what to do."""
 
 
