@@ -14,6 +14,7 @@ from cli.common import Bootstrap, Config, DataDir, ensure_data_dir, print_ready,
 from cli.errors import UserError
 from cli.supervisor import Supervisor
 from config.settings import Settings
+from streams.admin import create_topics
 
 KafkaPort = Annotated[
     int,
@@ -100,7 +101,8 @@ async def _up(settings: Settings, config: Path | None, kafka_port: int | None, h
         if broker is not None:
             broker.start()
             settings = _for_embedded(settings, broker.address)
-        await prepare(settings)
+        # The tables and keys are made by the responder, so that this process need not load what makes them.
+        await create_topics(settings.kafka)
         supervisor = Supervisor(_environment(settings), folder, say)
         options = ("--config", str(config)) if config is not None else ()
         _, responder = await asyncio.gather(
@@ -117,14 +119,13 @@ async def _up(settings: Settings, config: Path | None, kafka_port: int | None, h
 
 
 async def prepare(settings: Settings) -> None:
-    """What every start needs and may be done again: topics, tables, keys.
+    """What production needs before its first start, and what may be done again: topics, tables, keys.
 
     Raises:
         UserError, TopicError, StoreError, KeysError: what cannot be made, and what to do.
     """
     from responders.keys import load_or_create
     from responders.migrations import upgrade
-    from streams.admin import create_topics
 
     await create_topics(settings.kafka)
     await asyncio.to_thread(upgrade, settings.database_url)

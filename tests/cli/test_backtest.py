@@ -9,7 +9,7 @@ from typing import Any
 
 from drills.catalogue import BY_NAME
 from drills.offline import play
-from tests.integration.parts.engine import run_cli
+from tests.cli.invoke import invoke
 
 START_MS = 1_700_000_000_000.0
 
@@ -20,7 +20,7 @@ def _recorded(name: str, most: int) -> bytes:
 
 
 def _detections(*files: Path) -> list[dict[str, Any]]:
-    done = run_cli("backtest", *map(str, files), "--json")
+    done = invoke("backtest", *map(str, files), "--json")
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -39,7 +39,7 @@ def test_a_loop_is_found_whether_the_file_is_compressed_or_not(tmp_path: Path) -
 def test_refused_lines_are_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     file.write_bytes(b"not json\n" + _recorded("file-listing", 50) + b'{"schema": "agent.event/9"}\n')
-    done = run_cli("backtest", str(file))
+    done = invoke("backtest", str(file))
     assert done.returncode == 0
     assert "tool_loop" in done.stdout
     assert "2 refused" in done.stdout
@@ -49,6 +49,6 @@ def test_refused_lines_are_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
 def test_a_file_that_is_cut_off_says_so(tmp_path: Path) -> None:
     file = tmp_path / "cut.jsonl.gz"
     file.write_bytes(gzip.compress(_recorded("file-listing", 50))[:-20])
-    done = run_cli("backtest", str(file))
+    done = invoke("backtest", str(file))
     assert done.returncode == 1
     assert "cannot read" in done.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.broker import free_port
-from tests.integration.parts.engine import run_cli
+from tests.cli.invoke import invoke
 
 _COMMANDS = (
     *("up", "stream", "respond", "drill", "backtest", "incidents", "incident", "ack", "resolve"),
@@ -26,7 +26,7 @@ def taken_port() -> Iterator[int]:
 
 
 def _one_line(*arguments: str, env: dict[str, str] | None = None) -> str:
-    done = run_cli(*arguments, env=env)
+    done = invoke(*arguments, env=env)
     assert done.returncode == 1, done.stderr
     assert done.stdout == ""
     lines = done.stderr.strip().splitlines()
@@ -88,17 +88,17 @@ def test_unknown_incident(tmp_path: Path) -> None:
 def test_backtest_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     assert "no file" in _one_line("backtest", str(tmp_path / "none.jsonl"))
-    done = run_cli("backtest", str(tmp_path / "empty.jsonl"))
+    done = invoke("backtest", str(tmp_path / "empty.jsonl"))
     assert done.returncode == 1
     assert "no event could be read" in done.stderr
 
 
 def test_bad_usage_exits_2() -> None:
-    assert run_cli("halt", "--nonsense").returncode == 2
-    assert run_cli("nonsense").returncode == 2
+    assert invoke("halt", "--nonsense").returncode == 2
+    assert invoke("nonsense").returncode == 2
 
 
 def test_help_names_every_command_of_the_contract() -> None:
-    shown = run_cli("--help").stdout
+    shown = invoke("--help").stdout
     for command in _COMMANDS:
         assert f" {command} " in shown, command

@@ -3,6 +3,7 @@
 Against the real consumer's own commit computation, and with Faust's stock methods put back to see it fail.
 """
 
+import os
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 
 from streams.transport import BatchConsumer, ClientSettings, CommitPosition, install
 
+FULL = os.environ.get("CI") == "true" or os.environ.get("WATCHKEEPER_RELIABILITY") == "full"
+EXAMPLES = 10_000 if FULL else 1_500
 TOPIC = "numbers"
 SOURCE = TP(TOPIC, 0)
 
@@ -116,7 +119,7 @@ def forget_in_flight(consumer: BatchConsumer) -> None:
 
 
 @settings(
-    max_examples=10_000,
+    max_examples=EXAMPLES,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
