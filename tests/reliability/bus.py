@@ -1,0 +1,94 @@
+"""The broker of the reliability tests: the contract's topics, emptied or made anew for every run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.errors import KafkaError
+
+from config.settings import KafkaSettings
+from schemas import topics
+from streams.admin import create_topics
+from tests.integration.parts.kafka import KafkaBroker
+from tests.integration.parts.kafka_client import run_apart
+from tests.reliability.workload import PARTITIONS, Record, Workload
+
+DERIVED = (topics.WINDOWS, topics.DETECTIONS, topics.DEAD)
+_EVERYTHING = -1
+_LEADER_TIMEOUT_S = 15.0
+
+
+class Bus:
+    """`load` puts traffic on `agent.events`, always at offset 0, and empties what is derived from it.
+
+    The contract fixes the topics' names, so one run at a time uses them; a group of its own tells its state.
+    """
+
+    def __init__(self, broker: KafkaBroker) -> None:
+        self.broker = broker
+        self._loaded: tuple[Record, ...] | None = None
+        self.make_topics()
+
+    def make_topics(self, partitions: int = PARTITIONS) -> None:
+        settings = KafkaSettings(bootstrap=self.broker.bootstrap, partitions=partitions)
+        run_apart(create_topics(settings))
+
+    def load(self, traffic: Workload | Iterable[Record]) -> None:
+        """The traffic that is there already is left: state holds offsets, and these stay the same."""
+        records = traffic.records if isinstance(traffic, Workload) else tuple(traffic)
+        run_apart(self._empty(DERIVED))
+        if records is not self._loaded:
+            self._loaded = None
+            self.broker.delete_topic(topics.EVENTS)
+            self.make_topics()
+            run_apart(self._produce(records))
+            self._loaded = records
+
+    def ends(self, topic: str) -> dict[int, int]:
+        return self.broker.end_offsets(topic)
+
+    def values(self, topic: str) -> list[bytes]:
+        """All values in the topic now, by partition and offset."""
+        return [record.value or b"" for record in self.broker.records(topic)]
+
+    async def _empty(self, names: Iterable[str]) -> None:
+        admin: Any = AIOKafkaAdminClient(bootstrap_servers=self.broker.bootstrap)
+        await admin.start()
+        everything = {
+            TopicPartition(name, partition): RecordsToDelete(_EVERYTHING)
+            for name in names
+            for partition in range(PARTITIONS)
+        }
+        try:
+            async with asyncio.timeout(_LEADER_TIMEOUT_S):
+                while not await _deleted(admin, everything):  # noqa: ASYNC110 - the broker tells nobody
+                    await asyncio.sleep(0.05)
+        finally:
+            await admin.close()
+
+    async def _produce(self, records: Iterable[Record]) -> None:
+        """One after the other within a partition, so that offsets are the same each time."""
+        producer: Any = AIOKafkaProducer(
+            bootstrap_servers=self.broker.bootstrap, enable_idempotence=True, linger_ms=5
+        )
+        await producer.start()
+        try:
+            sent = [await producer.send(topics.EVENTS, record.value, key=record.key) for record in records]
+            await asyncio.gather(*sent)
+        finally:
+            await producer.stop()
+
+
+async def _deleted(admin: Any, records: dict[TopicPartition, RecordsToDelete]) -> bool:
+    """False while the leaders of a new topic are still to come."""
+    try:
+        await admin.delete_records(records)
+    except KafkaError as error:
+        if not error.retriable:
+            raise
+        return False
+    return True
