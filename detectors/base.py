@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol, runtime_checkable
 import msgspec
 import xxhash
 
+from detectors.profile import AgentProfile, Profiles
 from detectors.windows import Window
 from schemas.base import from_epoch_ms
 from schemas.control import ControlState
@@ -179,6 +180,16 @@ class SessionContext(Context):
     watermark_ms: int
     wake_ms: float | None = None
 
+    def __init__(self, profiles: Profiles | None = None) -> None:
+        self._profiles = Profiles() if profiles is None else profiles
+
+    @property
+    def profile(self) -> AgentProfile | None:
+        """What is normal for the agent of the event being shown. None until enough healthy sessions of it
+        are known. A detection that rests on it needs a trigger made of the event alone: `detectors.profile`.
+        """
+        return self._profiles.of(f"{self.tenant}/{self.agent}")
+
     def wake_at(self, watermark_ms: float) -> None:
         """Have `on_timer` called once the watermark gets there (`due_ms` must say so too)."""
         if self.wake_ms is None or watermark_ms < self.wake_ms:
@@ -246,11 +257,13 @@ __all__ = [
     "HALT",
     "NOTHING",
     "AgentEvent",
+    "AgentProfile",
     "Beginning",
     "BehaviourDetector",
     "Context",
     "Detection",
     "Detector",
+    "Profiles",
     "SessionContext",
     "SessionDetector",
     "SessionFacts",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from detectors.base import BehaviourDetector, SessionDetector, Source
+from detectors.base import BehaviourDetector, Profiles, SessionDetector, Source
 from detectors.behaviour_pipeline import BehaviourPipeline
 from detectors.registry import BEHAVIOUR, ENGINE, SESSION
 from detectors.session_pipeline import SessionPipeline, SessionPipelineOutput
@@ -30,8 +30,14 @@ class Engine:
         window_ms: int = 10_000,
         lateness_ms: int = 2_000,
     ) -> None:
+        self.profiles = Profiles()
         self.sessions = SessionPipeline(
-            0, session, window_ms=window_ms, lateness_ms=lateness_ms, checkpointed=False
+            0,
+            session,
+            profiles=self.profiles,
+            window_ms=window_ms,
+            lateness_ms=lateness_ms,
+            checkpointed=False,
         )
         self.behaviour = BehaviourPipeline(1, behaviour)
         self._offset = -1

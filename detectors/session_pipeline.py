@@ -11,6 +11,7 @@ from typing import Any, Final
 from xxhash import xxh64_digest
 
 from detectors.base import (
+    Profiles,
     SessionContext,
     SessionDetector,
     SessionFacts,
@@ -46,6 +47,8 @@ class SessionPipeline:
         The partition number, written into windows and marks.
     detectors
         Session detectors, by default the registered ones.
+    profiles
+        What is normal for each agent, kept up to date by whoever reads `agent.profiles`; by default nothing.
     window_ms, lateness_ms
         Length of a window, and how long after its end it stays open for stragglers.
     linger_ms, forget_ms
@@ -63,6 +66,7 @@ class SessionPipeline:
         partition: int,
         detectors: Sequence[SessionDetector] = SESSION,
         *,
+        profiles: Profiles | None = None,
         window_ms: int = 10_000,
         lateness_ms: int = 2_000,
         linger_ms: int = 3_600_000,
@@ -107,7 +111,7 @@ class SessionPipeline:
         self._replay_until: dict[str, int] = {}
         self._replaying = False
         self._index = 0
-        self._context = SessionContext()
+        self._context = SessionContext(profiles)
 
     @property
     def watermark_ms(self) -> int:

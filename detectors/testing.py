@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from detectors.base import BehaviourDetector, SessionDetector, Source
+from detectors.base import AgentProfile, BehaviourDetector, SessionDetector, Source
 from detectors.behaviour_pipeline import BehaviourPipeline
 from detectors.offline import Engine
 from detectors.windows import Mark, Window
@@ -37,10 +37,19 @@ def events(fields: Iterable[dict[str, Any]], *, gap_ms: int = 1_000) -> Iterator
 
 
 def run(
-    detector: SessionDetector, stream: Iterable[AgentEvent], *, finish: bool = False
+    detector: SessionDetector,
+    stream: Iterable[AgentEvent],
+    *,
+    finish: bool = False,
+    profile: AgentProfile | None = None,
 ) -> list[tuple[str, str, float]]:
-    """Severity, last event of the evidence, and score of every detection of one session detector."""
-    return brief(Engine([detector], ()).run(stream, finish=finish))
+    """Severity, last event of the evidence, and score of every detection of one session detector, which may
+    be given a profile of one agent from the start.
+    """
+    engine = Engine([detector], ())
+    if profile is not None:
+        engine.profiles.take(profile.key, profile.encode())
+    return brief(engine.run(stream, finish=finish))
 
 
 def brief(detections: Iterable[Detection]) -> list[tuple[str, str, float]]:

@@ -20,6 +20,7 @@ from schemas.dead_letter import DEAD_LETTER
 from schemas.detection import DETECTION
 from schemas.event import AGENT_EVENT
 from schemas.incident import INCIDENT_EVENT
+from schemas.profile import PROFILE
 from schemas.topics import (
     ACKS,
     DEAD,
@@ -28,6 +29,7 @@ from schemas.topics import (
     INCIDENTS,
     OTLP_LOGS,
     OTLP_SPANS,
+    PROFILES,
     TOPICS,
     WINDOWS,
     Topic,
@@ -63,6 +65,7 @@ MESSAGES: Final[tuple[Message, ...]] = (
     Message(DEAD, "agent.event.dead", "send", DEAD_LETTER),
     Message(WINDOWS, "agent.window", "send", WINDOW_RECORD),
     Message(DETECTIONS, "agent.detection", "send", DETECTION),
+    Message(PROFILES, "agent.profile", "send", PROFILE),
     Message(CONTROL_TOPIC, "agent.control", "send", CONTROL),
     Message(ACKS, "agent.control.ack", "receive", CONTROL_ACK),
     Message(INCIDENTS, "incident.event", "send", INCIDENT_EVENT),
