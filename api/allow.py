@@ -12,6 +12,7 @@ from api.errors import ApiError
 from api.metrics import Metrics
 from api.ports import Decider
 from watchkeeper_client.gate import DEFAULT_HEARD_WITHIN_MS, FailMode
+from watchkeeper_client.spending import Call
 from watchkeeper_client.wanted import Decision, WantedState
 
 _MAX_NAME_CHARS = 256
@@ -56,7 +57,7 @@ class WantedDecider:
     def decide(self, tenant: str, agent: str, session: str | None, tool: str | None) -> Decision:
         if self._fail_mode == "closed" and not self.hearing:
             return Decision(False, denied="unheard", reason="control has not been heard; failing closed")
-        return self._state.decide(tenant, agent, session, tool, self._now_ms())
+        return self._state.decide(tenant, agent, session, Call(tool), self._now_ms())
 
 
 class Allow:

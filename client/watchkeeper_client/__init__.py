@@ -2,7 +2,7 @@
 
 from watchkeeper_client.control import TrustedKeys, UnusableKeyError
 from watchkeeper_client.events import Session
-from watchkeeper_client.gate import Denied, Gate, Halted
+from watchkeeper_client.gate import Denied, Gate, Halted, approved
 from watchkeeper_client.publisher import Watchkeeper
 from watchkeeper_client.wanted import Decision, WantedState
 
@@ -16,4 +16,5 @@ __all__ = [
     "UnusableKeyError",
     "WantedState",
     "Watchkeeper",
+    "approved",
 ]

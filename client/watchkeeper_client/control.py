@@ -72,7 +72,7 @@ class UnusableKeyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Caps that come with a state; None is not capped. ``fan_out`` is calls per tool."""
+    """Caps; None is not capped. ``fan_out`` is targets of a tool or an effect; a call has at least one."""
 
     tokens: int | None = None
     steps: int | None = None
@@ -447,9 +447,11 @@ def _choice(
 
 
 def _budget(state: Mapping[str, object]) -> Budget | None:
-    if state.get("budget") is None:
-        return None
-    caps = _object(state, "budget")
+    return None if state.get("budget") is None else parse_budget(_object(state, "budget"))
+
+
+def parse_budget(caps: Mapping[str, object]) -> Budget:
+    """The caps, every figure checked. Raises ValueError, whose message names the field."""
     fan_out = {} if caps.get("fan_out") is None else _object(caps, "fan_out")
     if len(fan_out) > _MAX_NAMES:
         raise _MalformedError(f"fan_out has more than {_MAX_NAMES} tools")

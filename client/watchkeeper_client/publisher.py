@@ -24,17 +24,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypedDict, Unpack
 
-from watchkeeper_client.control import TrustedKeys
-from watchkeeper_client.events import EVENT_SCHEMA, EVENTS_TOPIC, Session, StartFields, clip
+from watchkeeper_client.control import TrustedKeys, parse_budget
+from watchkeeper_client.events import EVENT_SCHEMA, EVENTS_TOPIC, Budget, Session, StartFields, clip
 from watchkeeper_client.gate import (
     DEFAULT_HEARD_WITHIN_MS,
     Clock,
     FailMode,
     Gate,
+    Irreversible,
     monotonic_ms,
     wall_clock_ms,
 )
 from watchkeeper_client.outgoing import MAX_RECORD_BYTES, Record, Sender, Spool, supervise
+from watchkeeper_client.spending import caps
 from watchkeeper_client.subscriber import ControlSubscriber
 from watchkeeper_client.wanted import EVERY, Decision, WantedState, rfc_3339
 
@@ -53,6 +55,8 @@ class Options(TypedDict, total=False):
     ``hash_key`` makes every hash a keyed one; give the same to all agents that should be comparable.
     ``process`` names the process that counts ``seq``. ``kafka`` are further options of the Kafka client
     (security_protocol, ssl_context, sasl_mechanism, …). ``flush_ms`` bounds how long leaving may take.
+    ``budget`` caps every session where its own budget says nothing (default: no cap); ``irreversible`` says
+    what becomes of an irreversible call without an approval.
     """
 
     agent_version: str | None
@@ -64,6 +68,8 @@ class Options(TypedDict, total=False):
     kafka: Mapping[str, Any]
     spool_records: int
     flush_ms: float
+    budget: Budget
+    irreversible: Irreversible
     clock: Clock
     elapsed: Clock
 
@@ -79,7 +85,8 @@ class Watchkeeper:
 
     Raises:
         UnusableKeyError: the keys cannot be read.
-        ValueError: the agent or tenant is empty or ``*``, which means every one of them.
+        ValueError: the agent or tenant is empty or ``*``, which means every one of them; or the budget has
+            a figure that is none.
     """
 
     def __init__(
@@ -118,6 +125,8 @@ class Watchkeeper:
             clock=self._clock,
             elapsed=options.get("elapsed", monotonic_ms),
             on_denied=self._report_denied,
+            budget=parse_budget(options["budget"]) if "budget" in options else None,
+            irreversible=options.get("irreversible", "deny"),
         )
         self._denied_calls = 0
         self._denied_last: tuple[str | None, str | None, str | None] | None = None
@@ -171,6 +180,7 @@ class Watchkeeper:
 
         ``session()`` is the way for content: it hashes beside the agent. Returns the event's id.
         """
+        self._keep_account(session, type_, fields)
         time_ms = fields.get("time_ms")
         event: dict[str, object] = {
             "schema": EVENT_SCHEMA,
@@ -197,6 +207,18 @@ class Watchkeeper:
             else:
                 self._spool.put(Record(EVENTS_TOPIC, session.encode(), value))
         return event_id
+
+    def _keep_account(self, session: str, type_: str, fields: Mapping[str, object]) -> None:
+        """The gate learns a session's caps and what its model calls used from the events themselves."""
+        if type_ == "llm.call":
+            tokens, cost_usd = 0, fields.get("cost_usd")
+            for used in (fields.get("input_tokens"), fields.get("output_tokens")):
+                tokens += used if isinstance(used, int) else 0
+            self.gate.report(
+                session, tokens=tokens, cost_usd=cost_usd if isinstance(cost_usd, (int, float)) else 0.0
+            )
+        elif type_ == "session.start" and isinstance(budget := fields.get("budget"), Mapping):
+            self.gate.cap(session, caps(budget))
 
     def _heard(self, age_ms: float) -> None:
         self.gate.heard(age_ms)

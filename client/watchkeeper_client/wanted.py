@@ -10,10 +10,10 @@ present one of its target does, in strictness or in how long it lasts, must be s
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -34,6 +34,7 @@ from watchkeeper_client.control import (
     parse,
     verify,
 )
+from watchkeeper_client.spending import Call, Spent, overridden
 
 ACK_SCHEMA: Final = "agent.control.ack/1"
 EVERY: Final = "*"
@@ -45,7 +46,7 @@ MAX_SESSIONS: Final = 10_000
 """Sessions whose spending is remembered; beyond it the longest unused is forgotten."""
 
 Scope = tuple[str, str, str | None]
-Denial = Literal["halt", "revoked_tool", "approval", "budget", "throttle", "unheard"]
+Denial = Literal["halt", "revoked_tool", "approval", "irreversible", "budget", "throttle", "unheard"]
 
 _MODE_RANK = {mode: rank for rank, mode in enumerate(MODES)}
 _LADDER_RANK = {ladder: rank for rank, ladder in enumerate(LADDER)}
@@ -71,47 +72,49 @@ class Decision:
 
 ALLOWED: Final = Decision(allowed=True)
 
+_Denied = tuple[Denial, str, str | None, float | None]
+"""Why a call is denied: the code, the reason for people, the command, and for how long if waiting helps."""
+
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """The command in force for a target (or expired: its epoch still counts)."""
+    """The newest command of a target, in force or expired, with what every decision asks of it worked out."""
 
     command: Command
     role: Role
+    mode_rank: int
+    ladder_rank: int
+    calls_per_minute: int | None
+    until_ms: float
 
-    def in_force(self, now_ms: float) -> bool:
-        expires_at_ms = self.command.expires_at_ms
-        return expires_at_ms is None or now_ms < expires_at_ms
+    @classmethod
+    def of(cls, command: Command, role: Role) -> Present:
+        until_ms = math.inf if command.expires_at_ms is None else command.expires_at_ms
+        ranks = _MODE_RANK[command.mode], _LADDER_RANK[command.ladder]
+        return cls(command, role, *ranks, _rate(command), until_ms)
 
 
-@dataclass(slots=True)
 class _Bucket:
     """Tokens of one throttle: ``per_minute`` flow in, at most BURST_MS worth is kept, one call takes one."""
 
-    per_minute: int
-    tokens: float
-    at_ms: float
+    __slots__ = ("at_ms", "capacity", "per_minute", "tokens")
+
+    def __init__(self, per_minute: int, now_ms: float) -> None:
+        self.per_minute = per_minute
+        self.capacity = max(1.0, per_minute * BURST_MS / _MINUTE_MS)
+        self.tokens = self.capacity
+        self.at_ms = now_ms
 
     def wait_ms(self, now_ms: float) -> float:
         """How long until there is a token: 0 when there is one now."""
-        capacity = max(1.0, self.per_minute * BURST_MS / _MINUTE_MS)
-        elapsed_ms = max(0.0, now_ms - self.at_ms)
-        self.tokens = min(capacity, self.tokens + elapsed_ms * self.per_minute / _MINUTE_MS)
+        if now_ms > self.at_ms:
+            flown_in = (now_ms - self.at_ms) * self.per_minute / _MINUTE_MS
+            self.tokens = min(self.capacity, self.tokens + flown_in)
+        # Also after a clock set back: from there on time counts again.
         self.at_ms = now_ms
         if self.tokens >= 1.0:
             return 0.0
         return (1.0 - self.tokens) * _MINUTE_MS / self.per_minute
-
-
-@dataclass(slots=True)
-class _Spent:
-    """What a session has used, as far as this gate has seen."""
-
-    since_ms: float
-    tokens: int = 0
-    steps: int = 0
-    cost_usd: float = 0.0
-    calls: dict[str, int] = field(default_factory=dict)
 
 
 class WantedState:
@@ -130,7 +133,7 @@ class WantedState:
         self._agent = agent
         self._present: dict[Scope, Present] = {}
         self._buckets: dict[tuple[Scope, Scope], _Bucket] = {}
-        self._spent: OrderedDict[Scope, _Spent] = OrderedDict()
+        self._spent: OrderedDict[Scope, Spent] = OrderedDict()
         self._lock = threading.Lock()
 
     def apply(self, raw: bytes | None, now_ms: float) -> dict[str, object]:
@@ -158,43 +161,62 @@ class WantedState:
         tenant: str,
         agent: str,
         session: str | None,
-        tool: str | None,
+        call: Call,
         now_ms: float,
         *,
-        approval: str | None = None,
-        tokens: int = 0,
-        cost_usd: float = 0.0,
+        budget: Budget | None = None,
     ) -> Decision:
         """Whether this call may be made now; from memory only.
 
-        An allowed call counts as one step of the session, with the ``tokens`` and ``cost_usd`` it is expected
-        to use (:meth:`settle` corrects them afterwards) and takes a token of every throttle it falls under.
-        ``approval`` is the id of a person's approval: with it ``require_approval`` lets the call through.
+        An allowed call is booked for the session with what it is expected to use (:meth:`settle` corrects it
+        afterwards) and takes a token of every throttle it falls under. An approval lets a call through
+        ``require_approval``; an irreversible call needs one whatever the wanted state. ``budget`` caps a
+        session that brought no caps of its own (:meth:`cap`).
         """
         who: Scope = (tenant, agent, session)
         with self._lock:
-            ruling = [present.command for present in self._ruling(who, now_ms)]
+            ruling = self._ruling(who, now_ms) if self._present else None
             spent = self._spent_by(who, now_ms)
-            decision = ALLOWED
+            own = _own_denial(call, spent, budget if spent.caps is None else spent.caps, now_ms)
             if ruling:
-                decision = self._judge(ruling, who, tool, now_ms, approval, (spent, tokens, cost_usd))
+                decision = self._judge(ruling, who, call, spent, own, now_ms)
+            elif own is not None:
+                decision = Decision(False, denied=own[0], reason=own[1])
+            else:
+                decision = ALLOWED
             if decision.allowed:
-                spent.steps += 1
-                spent.tokens += tokens
-                spent.cost_usd += cost_usd
-                if tool is not None:
-                    spent.calls[tool] = spent.calls.get(tool, 0) + 1
+                spent.book(call)
             return decision
+
+    def cap(
+        self,
+        tenant: str,
+        agent: str,
+        session: str,
+        budget: Budget,
+        now_ms: float,
+        *,
+        general: Budget | None = None,
+    ) -> None:
+        """Caps a session from now on; ``general`` holds where ``budget`` says nothing."""
+        with self._lock:
+            self._spent_by((tenant, agent, session), now_ms).caps = overridden(general, budget)
 
     def settle(
         self, tenant: str, agent: str, session: str | None, *, tokens: int = 0, cost_usd: float = 0.0
     ) -> None:
-        """Corrects what a session has spent by the difference between real and expected use."""
+        """Corrects what a session has booked by the difference between real and expected use."""
         with self._lock:
             spent = self._spent.get((tenant, agent, session))
             if spent is not None:
-                spent.tokens = max(0, spent.tokens + tokens)
-                spent.cost_usd = max(0.0, spent.cost_usd + cost_usd)
+                spent.settle(tokens, cost_usd)
+
+    def report(
+        self, tenant: str, agent: str, session: str, now_ms: float, *, tokens: int, cost_usd: float
+    ) -> None:
+        """Adds what a session says it has used; the greater of this and what is booked counts."""
+        with self._lock:
+            self._spent_by((tenant, agent, session), now_ms).report(tokens, cost_usd)
 
     def _store(self, verified: Verified, now_ms: float) -> Refused | None:
         command = verified.command
@@ -207,33 +229,25 @@ class WantedState:
                     if command.canonical == present.command.canonical:
                         return None
                     return Refused("conflicting_epoch", "another command holds this epoch")
-                lifts = present.in_force(now_ms) and is_laxer(command, present.command)
+                lifts = now_ms < present.until_ms and is_laxer(command, present.command)
                 if lifts and verified.role != "operator":
                     return Refused("lifts_without_operator", "less strict than the command in force")
-            self._present[command.scope] = Present(command, verified.role)
+            self._present[command.scope] = Present.of(command, verified.role)
         return None
 
-    def _ruling(self, who: Scope, now_ms: float) -> Iterator[Present]:
+    def _ruling(self, who: Scope, now_ms: float) -> list[Present]:
+        """The commands in force for a call, from the widest target to the narrowest."""
         tenant, agent, session = who
-        present = self._present
-        if not present:
-            return
-        scopes: tuple[Scope, ...] = (
-            (EVERY, EVERY, None),
-            (tenant, EVERY, None),
-            (tenant, agent, None),
-        )
+        scopes: tuple[Scope, ...] = ((EVERY, EVERY, None), (tenant, EVERY, None), (tenant, agent, None))
         if session is not None:
             scopes += ((tenant, EVERY, session), who)
-        for scope in scopes:
-            found = present.get(scope)
-            if found is not None and found.in_force(now_ms):
-                yield found
+        found = map(self._present.get, scopes)
+        return [present for present in found if present is not None and now_ms < present.until_ms]
 
-    def _spent_by(self, who: Scope, now_ms: float) -> _Spent:
+    def _spent_by(self, who: Scope, now_ms: float) -> Spent:
         spent = self._spent.get(who)
         if spent is None:
-            spent = self._spent[who] = _Spent(now_ms)
+            spent = self._spent[who] = Spent(now_ms)
             if len(self._spent) > MAX_SESSIONS:
                 self._spent.popitem(last=False)
         else:
@@ -242,55 +256,46 @@ class WantedState:
 
     def _judge(
         self,
-        ruling: list[Command],
+        ruling: list[Present],
         who: Scope,
-        tool: str | None,
+        call: Call,
+        spent: Spent,
+        own: tuple[Denial, str] | None,
         now_ms: float,
-        approval: str | None,
-        use: tuple[_Spent, int, float],
     ) -> Decision:
-        strictest = max(ruling, key=lambda command: _MODE_RANK[command.mode])
-        ladder = max((command.ladder for command in ruling), key=_LADDER_RANK.__getitem__)
+        strictest, ladder_rank = ruling[0], 0
+        for present in ruling:
+            if present.mode_rank > strictest.mode_rank:
+                strictest = present
+            ladder_rank = max(ladder_rank, present.ladder_rank)
+        mode, ladder = strictest.command.mode, LADDER[ladder_rank]
+        denied = _forbidden(ruling, strictest, call)
+        if denied is None and own is not None:
+            denied = (*own, None, None)
+        if denied is None:
+            denied = _unaffordable(ruling, call, spent, now_ms) or self._take_tokens(ruling, who, now_ms)
+        if denied is None:
+            return Decision(True, mode, ladder, None, strictest.command.reason, strictest.command.command_id)
+        return Decision(False, mode, ladder, *denied)
 
-        def deny(denied: Denial, by: Command, retry_after_ms: float | None = None) -> Decision:
-            return Decision(False, strictest.mode, ladder, denied, by.reason, by.command_id, retry_after_ms)
-
-        if strictest.mode == "halt":
-            return deny("halt", strictest)
-        for command in ruling:
-            if tool is not None and tool in command.revoked_tools:
-                return deny("revoked_tool", command)
-        if strictest.mode == "require_approval" and not approval:
-            return deny("approval", strictest)
-        for command in ruling:
-            if command.budget is not None and _exceeds(command.budget, tool, now_ms, use):
-                return deny("budget", command)
-        throttled = self._take_tokens(ruling, who, now_ms)
-        if throttled is not None:
-            command, wait_ms = throttled
-            return deny("throttle", command, wait_ms)
-        return Decision(True, strictest.mode, ladder, None, strictest.reason, strictest.command_id)
-
-    def _take_tokens(
-        self, ruling: list[Command], who: Scope, now_ms: float
-    ) -> tuple[Command, float | None] | None:
+    def _take_tokens(self, ruling: list[Present], who: Scope, now_ms: float) -> _Denied | None:
         """Takes one token from every throttle, or from none and says who denies and for how long."""
         buckets: list[_Bucket] = []
-        for command in ruling:
-            per_minute = _rate(command)
+        for present in ruling:
+            per_minute = present.calls_per_minute
             if per_minute is None:
                 continue
             if per_minute == 0:
-                return command, None
+                return _by(present, "throttle")
             # A throttle on all agents gives each its own rate; on an agent, its sessions share one.
-            sharer = who if command.session is not None else (who[0], who[1], None)
-            bucket = self._buckets.get((command.scope, sharer))
+            scope = present.command.scope
+            sharer = who if scope[2] is not None else (who[0], who[1], None)
+            bucket = self._buckets.get((scope, sharer))
             if bucket is None or bucket.per_minute != per_minute:
-                bucket = _Bucket(per_minute, max(1.0, per_minute * BURST_MS / _MINUTE_MS), now_ms)
-                self._buckets[command.scope, sharer] = bucket
+                bucket = self._buckets[scope, sharer] = _Bucket(per_minute, now_ms)
             wait_ms = bucket.wait_ms(now_ms)
             if wait_ms > 0:
-                return command, wait_ms
+                return _by(present, "throttle", wait_ms)
             buckets.append(bucket)
         for bucket in buckets:
             bucket.tokens -= 1.0
@@ -404,21 +409,37 @@ def _is_roomier(new: Budget | None, old: Budget | None) -> bool:
     )
 
 
-def _exceeds(budget: Budget, tool: str | None, now_ms: float, use: tuple[_Spent, int, float]) -> bool:
-    """Whether one more call, expected to use so much, would pass a cap."""
-    spent, tokens, cost_usd = use
-    over_fan_out = any(
-        name == tool and spent.calls.get(name, 0) + 1 > calls for name, calls in budget.fan_out
-    )
-    return (
-        over_fan_out
-        or _is_over(spent.tokens + max(1, tokens), budget.tokens)
-        or _is_over(spent.steps + 1, budget.steps)
-        or (budget.cost_usd is not None and (spent.cost_usd >= budget.cost_usd))
-        or _is_over(spent.cost_usd + cost_usd, budget.cost_usd)
-        or (budget.wall_ms is not None and now_ms - spent.since_ms >= budget.wall_ms)
-    )
+def _own_denial(call: Call, spent: Spent, budget: Budget | None, now_ms: float) -> tuple[Denial, str] | None:
+    """What the gate denies by itself, whatever the wanted state."""
+    if call.irreversible and not call.approval:
+        return "irreversible", "it cannot be taken back: ask a person and give the id of the approval"
+    over = None if budget is None else spent.exceeded(budget, call, now_ms)
+    if over is None:
+        return None
+    what, cap = over
+    return "budget", f"the session's cap on {what} ({cap:,.12g}) leaves no room for this call"
 
 
-def _is_over(value: float, cap: float | None) -> bool:
-    return cap is not None and value > cap
+def _forbidden(ruling: list[Present], strictest: Present, call: Call) -> _Denied | None:
+    """Who denies the call itself, whatever it may cost."""
+    mode = strictest.command.mode
+    if mode == "halt":
+        return _by(strictest, "halt")
+    for present in ruling:
+        if call.tool is not None and call.tool in present.command.revoked_tools:
+            return _by(present, "revoked_tool")
+    if mode == "require_approval" and not call.approval:
+        return _by(strictest, "approval")
+    return None
+
+
+def _unaffordable(ruling: list[Present], call: Call, spent: Spent, now_ms: float) -> _Denied | None:
+    for present in ruling:
+        budget = present.command.budget
+        if budget is not None and spent.exceeded(budget, call, now_ms) is not None:
+            return _by(present, "budget")
+    return None
+
+
+def _by(present: Present, denied: Denial, wait_ms: float | None = None) -> _Denied:
+    return denied, present.command.reason, present.command.command_id, wait_ms

@@ -26,6 +26,7 @@ from tests.client.commands import (
     verified,
 )
 from watchkeeper_client.control import LADDER, MODES
+from watchkeeper_client.spending import Call
 from watchkeeper_client.wanted import Decision, WantedState, is_laxer
 
 FUTURE_MS = 1_811_808_000_000.0
@@ -46,7 +47,7 @@ def decide(
     now_ms: float = NOW_MS,
     approval: str | None = None,
 ) -> Decision:
-    return state.decide("default", "shop", session, tool, now_ms, approval=approval)
+    return state.decide("default", "shop", session, Call(tool, approval=approval), now_ms)
 
 
 def refusal(state: WantedState, command: bytes, now_ms: float = NOW_MS) -> str:
@@ -193,13 +194,13 @@ def test_a_budget_denies_the_call_that_would_pass_it(budget: dict[str, object], 
 
 def test_spending_counts_from_before_the_budget_and_is_reserved_then_settled() -> None:
     state = register()
-    state.decide("default", "shop", "s", None, NOW_MS, tokens=600, cost_usd=0.5)
+    state.decide("default", "shop", "s", Call(tokens=600, cost_usd=0.5), NOW_MS)
     state.settle("default", "shop", "s", tokens=-100)
     state.apply(raw(fields(mode="throttle", budget={"tokens": 1_000, "wall_ms": 60_000})), NOW_MS)
-    assert state.decide("default", "shop", "s", None, NOW_MS, tokens=501).denied == "budget"
-    assert state.decide("default", "shop", "s", None, NOW_MS, tokens=500).allowed
-    assert state.decide("default", "shop", "t", None, NOW_MS, tokens=501).allowed
-    assert state.decide("default", "shop", "s", None, NOW_MS + 60_000).denied == "budget"
+    assert state.decide("default", "shop", "s", Call(tokens=501), NOW_MS).denied == "budget"
+    assert state.decide("default", "shop", "s", Call(tokens=500), NOW_MS).allowed
+    assert state.decide("default", "shop", "t", Call(tokens=501), NOW_MS).allowed
+    assert state.decide("default", "shop", "s", Call(), NOW_MS + 60_000).denied == "budget"
 
 
 @pytest.mark.parametrize(
