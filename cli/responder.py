@@ -44,13 +44,23 @@ async def run_responder(settings: Settings, stop_on_signals: Callable[[], asynci
     stop = stop_on_signals()
     listener = _listen(settings.http.host, settings.http.port)
     address = f"http://{settings.http.host}:{listener.getsockname()[1]}"
-    async with _api(settings, listener) as health:
+    async with _api(settings) as api:
 
         def ready() -> None:
-            health.responding = True
+            api.health.responding = True
             print_ready(http=address)
 
-        await service.run(settings, stop, ready)
+        serving = asyncio.create_task(api.server.serve(sockets=[listener]))
+        hearing = asyncio.create_task(api.subscriber.run())
+        responding = asyncio.create_task(service.run(settings, stop, ready))
+        # None of them ends by itself: the first that does was told to, or has failed.
+        ended, _ = await asyncio.wait((serving, hearing, responding), return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        api.server.should_exit = True
+        hearing.cancel()
+        await asyncio.wait((serving, hearing, responding))
+        for task in ended:
+            task.result()
 
 
 def http_token(settings: Settings) -> str:
@@ -91,17 +101,32 @@ def _may(_user: str, button: str) -> bool:
     return button == BUTTON_ACKNOWLEDGE
 
 
+class _Server(uvicorn.Server):
+    """Uvicorn without its signal handlers: the process has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+@dataclass
+class _Api:
+    """What serves requests, and what keeps `/v1/allow` up to date."""
+
+    server: _Server
+    subscriber: ControlSubscriber
+    health: _Health
+
+
 @contextlib.asynccontextmanager
-async def _api(settings: Settings, listener: socket.socket) -> AsyncIterator[_Health]:
-    """The HTTP API on the listener, with its own way to the store, the bus and the wanted state."""
+async def _api(settings: Settings) -> AsyncIterator[_Api]:
+    """The HTTP API, with its own way to the store, the bus and the wanted state."""
     responder = await asyncio.to_thread(actions.connect, settings)
     trusted = (await asyncio.to_thread(keys.load_or_create, settings.data_dir)).trusted()
     options = client_options(settings.kafka)
     producer = _Producer(acks="all", **options)
     state = WantedState(trusted, enforcement_point=_ENFORCEMENT_POINT)
     decider = WantedDecider(state)
-    # It acknowledges nothing: a proxy that asks is behind it, and only then would `applied` be true.
-    subscriber = ControlSubscriber(state, options, send=lambda _record: None, on_heard=decider.heard)
     health = _Health(decider)
     acts = ResponderActions(responder)
     secret = settings.slack.signing_secret
@@ -118,29 +143,17 @@ async def _api(settings: Settings, listener: socket.socket) -> AsyncIterator[_He
         slack_signing_secret=None if secret is None else secret.get_secret_value(),
         registry=REGISTRY,
     )
-    server = _Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=3))
     try:
         await _start(producer, settings)
-        async with asyncio.TaskGroup() as group:
-            hearing = group.create_task(subscriber.run())
-            serving = group.create_task(server.serve(sockets=[listener]))
-            try:
-                yield health
-            finally:
-                server.should_exit = True
-                hearing.cancel()
-                await asyncio.wait({serving})
+        yield _Api(
+            _Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=3)),
+            # It acknowledges nothing: a proxy that asks is behind it, and only then would `applied` be true.
+            ControlSubscriber(state, options, send=lambda _record: None, on_heard=decider.heard),
+            health,
+        )
     finally:
         await producer.stop()
         await asyncio.to_thread(responder.store.close)
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn without its signal handlers: the process has its own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield
 
 
 async def _start(producer: Any, settings: Settings) -> None:

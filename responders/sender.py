@@ -119,10 +119,12 @@ class Sender:
                 Outgoing(effect.key, message, status.requested_at, claimed.attempts, claimed.in_doubt, thread)
             )
         _report(effect.channel, effect.incident_id, outcome)
-        await asyncio.to_thread(self._settle_page, claimed, effect, outcome, incident.version, message)
+        # A page that was found, not sent, says what was true at an earlier attempt: nobody knows which.
+        rendered, digest = (0, "") if claimed.in_doubt else (incident.version, message.digest)
+        await asyncio.to_thread(self._settle_page, claimed, effect, outcome, rendered, digest)
 
     def _settle_page(
-        self, claimed: Claimed, effect: Page, outcome: Outcome, rendered: int, message: Message
+        self, claimed: Claimed, effect: Page, outcome: Outcome, rendered: int, digest: str
     ) -> None:
         def work(connection: Connection) -> None:
             if not outbox.settle(connection, claimed, outcome, epoch_ms(self._responder.clock())):
@@ -137,7 +139,7 @@ class Sender:
                         channel=effect.channel,
                         conversation=outcome.conversation,
                         message=outcome.message,
-                        digest=message.digest,
+                        digest=digest,
                     )
                 )
             given = PageOutcome(effect.page, effect.channel, outcome, claimed.attempts, rendered)

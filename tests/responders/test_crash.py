@@ -157,6 +157,19 @@ async def test_a_death_after_an_unclear_answer_still_pages_once(
     assert "page_delivered" in log_types(world)
 
 
+async def test_a_page_found_again_is_brought_up_to_date(world: World, slack: FakeSlack) -> None:
+    """What was found says what was true when it was first sent, not what is true now."""
+    slack.fail("chat.postMessage", Fault.ACCEPT_THEN_RESET)
+    await asyncio.to_thread(world.responder.detection, detection())
+    await world.drain()
+    for command in world.bus.commands():
+        await asyncio.to_thread(world.responder.ack, ack_of(command, world.clock()))
+    world.clock.pass_seconds(2)
+    await world.drain()
+    (page,) = slack.messages
+    assert "Obeyed" in str(page.blocks)
+
+
 async def test_a_broker_that_is_down_gets_the_command_when_it_is_back(world: World) -> None:
     from responders.effects import Retryable
 
