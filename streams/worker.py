@@ -123,6 +123,7 @@ class Worker:
         self._clock = BrokerClock()
         self._assigned: dict[tuple[str, int], _Assigned] = {}
         self._progress: dict[TP, _Progress] = {}
+        self._handing_over: set[asyncio.Future[Any]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._ending = False
@@ -166,7 +167,14 @@ class Worker:
         """Checkpoint what is going, commit it, and forget it."""
         keys = [(stage.name, number) for stage, number in self._numbers(partitions)]
         going = [self._assigned.pop(key) for key in keys if key in self._assigned]
-        await asyncio.gather(*(self._hand_over(assigned) for assigned in going))
+        handing_over = asyncio.gather(*(self._hand_over(assigned) for assigned in going))
+        self._handing_over.add(handing_over)
+        try:
+            # Also what a rebalance, or the stop, is handing over already: it commits through a thread that
+            # ends with the stop.
+            await asyncio.gather(*self._handing_over)
+        finally:
+            self._handing_over.discard(handing_over)
         for tp in partitions:
             self._progress.pop(tp, None)
             self.lag.pop(tp, None)

@@ -64,6 +64,8 @@ class Run:
         """When all is done: stop the workers, in order, and see what there is."""
         self.await_done()
         for worker in self.workers:
+            worker.await_ready()
+        for worker in self.workers:
             worker.stop()
         return self.outcome()
 

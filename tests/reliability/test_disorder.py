@@ -14,7 +14,7 @@ import pytest
 from detectors.base import Source
 from detectors.offline import Engine
 from detectors.pipeline import SessionPipeline, SessionPipelineOutput
-from detectors.windows import Mark, Window
+from detectors.windows import Window
 from detectors.windows import decode as decode_window
 from schemas import topics
 from schemas.event import AGENT_EVENT
@@ -107,5 +107,5 @@ def test_the_worker_finds_the_same_in_disorder(bus: Bus, workload: Workload, tmp
         run.finish()
     assert {detection.detection_id for detection in detections_on(bus)} == expected
     items = [decode_window(value) for value in bus.values(topics.WINDOWS)]
-    windows = [item for item in items if not isinstance(item, Mark)]
+    windows = [item for item in items if isinstance(item, Window)]
     assert sum(window.late_events for window in windows) == LATE

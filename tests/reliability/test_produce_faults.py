@@ -47,7 +47,6 @@ def test_a_refused_changelog_write_ends_the_process_and_commits_nothing(
 
         proxy.clear_rules()
         worker.start()
-        worker.await_ready(times=2)
         run.finish().assert_equals(base)
 
 

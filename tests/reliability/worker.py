@@ -53,6 +53,7 @@ class StreamWorker:
         self._env = dict(env)
         self.log = log
         self.child: Child | None = None
+        self._begins = 0
 
     @property
     def pid(self) -> int:
@@ -64,12 +65,13 @@ class StreamWorker:
         return self.child is not None and self.child.exit_code is None
 
     def start(self) -> None:
+        self._begins = self.log.stat().st_size if self.log.exists() else 0
         self.child = Child(COMMAND, log=self.log, env=self._env, cwd=REPOSITORY)
 
-    def await_ready(self, times: int = 1) -> None:
-        """Until READY was printed so many times, over all starts."""
+    def await_ready(self) -> None:
+        """Until READY is printed, by this start and not by one before."""
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while self.log.read_text(errors="replace").count("READY ") < times:
+        while b"READY " not in self.log.read_bytes()[self._begins :]:
             assert self.running, f"the worker ended:\n{self.log_tail()}"
             assert time.monotonic() < deadline, f"the worker is not ready:\n{self.log_tail()}"
             time.sleep(0.05)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from faust.types import TP
 
 from cli.broker import EmbeddedBroker, free_port
 from streams.admin import BrokerError, TopicError
@@ -201,6 +202,32 @@ def replace_value(record: Record, value: bytes) -> PlainRecord:
 async def test_missing_topics_are_named(bootstrap: str) -> None:
     with pytest.raises(TopicError, match="topics missing: nowhere; run: watchkeeper topics create"):
         await ensure_topics([counting_stage(source="nowhere")], settings_for(bootstrap).client, 1)
+
+
+async def test_the_stop_waits_for_what_a_rebalance_is_handing_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It commits through the consumer's thread: were that stopped, each would wait for the other."""
+    may_commit = asyncio.Event()
+
+    class Slow:
+        closed = False
+
+        async def restore(self) -> None:
+            """There is nothing."""
+
+        async def close(self) -> None:
+            await may_commit.wait()
+
+    monkeypatch.setattr(Worker, "_make_work", lambda *_: Slow())
+    worker = Worker([counting_stage()], settings_for("nowhere:1"))
+    worker.assign({TP("numbers", 0)})
+    await asyncio.sleep(0.01)
+    rebalance = asyncio.create_task(worker.revoke({TP("numbers", 0)}))
+    await asyncio.sleep(0.01)
+    stop = asyncio.create_task(worker._last_checkpoint())
+    await asyncio.sleep(0.01)
+    assert not stop.done()
+    may_commit.set()
+    await asyncio.wait_for(asyncio.gather(rebalance, stop), 5.0)
 
 
 async def test_no_broker_is_one_line() -> None:
