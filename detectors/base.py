@@ -14,6 +14,7 @@ import msgspec
 import xxhash
 
 from detectors.profile import AgentProfile, Profiles
+from detectors.summary import Fact
 from detectors.windows import Window
 from schemas.base import from_epoch_ms
 from schemas.control import ControlState
@@ -37,8 +38,10 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What every session detector may want to know of the session: taken in once an event, before them.
 
     Times are epoch milliseconds. `touched_ms` is the watermark after the last event: timers count from there,
-    so that an agent with a skewed clock is neither early nor late. `declared_tools` is the names' hashes,
-    joined.
+    so that an agent with a skewed clock is neither early nor late. `declared_tools` and `credentials` (those
+    declared at a start) are the names' hashes, joined; `foreign_credentials` are hashes of agent and
+    credential of those used undeclared. `alarmed`: something was found that health does not explain.
+    `taught`: there is nothing more to learn from this session.
     """
 
     tenant: str
@@ -69,6 +72,10 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     user: str | None = None
     goal: str | None = None
     parent_session: str | None = None
+    credentials: bytes = b""
+    foreign_credentials: bytes = b""
+    alarmed: bool = False
+    taught: bool = False
 
     def declares(self, tool: str) -> bool:
         """Whether the tool was declared at the start of the session, or nothing was."""
@@ -102,6 +109,10 @@ class Context:
         """The event or window being shown, to come back to as the beginning of something."""
         return Beginning(self.event_id, self.time_ms, self.source.offset)
 
+    def _scope(self, agent: str) -> str:
+        """Within what a trigger tells causes apart."""
+        return f"{self.tenant}/{agent if self.session is None else self.session}"
+
     def detection(  # noqa: PLR0913 - the fields of the contract, by keyword
         self,
         detector: Detector,
@@ -133,7 +144,7 @@ class Context:
         begun = self.here() if since is None else since
         if event_ids is None:
             event_ids = list(dict.fromkeys((begun.event_id, self.event_id)))
-        key = f"{self.tenant}/{who if self.session is None else self.session}"
+        key = self._scope(who)
         return Detection(
             detection_id=detection_id(detector.name, detector.version, key, f"{severity}/{trigger}"),
             detector=detector.name,
@@ -165,6 +176,17 @@ class Context:
             runbook=detector.name,
             suggested=suggested,
         )
+
+
+class FleetContext(Context):
+    """A fact from some session of a tenant. Causes are told apart within the tenant: whichever agent's fact
+    completes one, it is the same detection.
+    """
+
+    session: None
+
+    def _scope(self, agent: str) -> str:
+        return f"{self.tenant}/"
 
 
 def detection_id(detector: str, version: int, key: str, trigger: str) -> str:
@@ -209,6 +231,10 @@ class Detector(Protocol):
     name: ClassVar[str]
     version: ClassVar[int]
 
+    @property
+    def State(self) -> type[Any]:  # noqa: N802 - a class nested in the detector
+        """A msgspec.Struct: the state before anything was seen."""
+
 
 class SessionDetector(Detector, Protocol):
     """Checks what must hold inside a session. `State()` must be the state before the first event.
@@ -248,6 +274,23 @@ class BehaviourDetector(Detector, Protocol):
         """Take one closed window in; return `NOTHING` or what it completes."""
 
 
+class FleetDetector(Detector, Protocol):
+    """Watches all agents of a tenant through facts of their sessions, at once and in the order they come.
+
+    Facts of one partition come in order; those of several interleave anyhow, so what is found, and its
+    trigger, must not depend on how. A fact that comes again is not shown again. `wants` are kinds of facts.
+    """
+
+    wants: ClassVar[tuple[str, ...]]
+
+    @property
+    def State(self) -> type[Any]:  # noqa: N802 - a class nested in the detector
+        """A msgspec.Struct."""
+
+    def update(self, state: Any, fact: Fact, context: FleetContext) -> Iterable[Detection]:
+        """Take one fact in; return `NOTHING` or what it completes."""
+
+
 def slot(detector: Detector) -> str:
     """The name a detector's state is stored under."""
     return f"{detector.name}/{detector.version}"
@@ -263,6 +306,9 @@ __all__ = [
     "Context",
     "Detection",
     "Detector",
+    "Fact",
+    "FleetContext",
+    "FleetDetector",
     "Profiles",
     "SessionContext",
     "SessionDetector",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from detectors.base import BehaviourDetector, Profiles, SessionDetector, Source
+from detectors.base import BehaviourDetector, FleetDetector, Profiles, SessionDetector, Source
 from detectors.behaviour_pipeline import BehaviourPipeline
-from detectors.registry import BEHAVIOUR, ENGINE, SESSION
+from detectors.registry import BEHAVIOUR, ENGINE, FLEET, SESSION
 from detectors.session_pipeline import SessionPipeline, SessionPipelineOutput
 from schemas.detection import Detection
 from schemas.event import AgentEvent
@@ -19,13 +19,15 @@ class Engine:
     """One partition of everything. Time is that of the events: nothing is due until an event says so, or
     `finish`.
 
-    Parameters as of `SessionPipeline`; give `session=()` or `behaviour=()` to run without some detectors.
+    Parameters as of `SessionPipeline`; give `session=()`, `behaviour=()` or `fleet=()` to run without some
+    detectors. What it learns of an agent is known to its sessions at once.
     """
 
     def __init__(
         self,
         session: Sequence[SessionDetector] = SESSION,
         behaviour: Sequence[BehaviourDetector] = (*BEHAVIOUR, *ENGINE),
+        fleet: Sequence[FleetDetector] = FLEET,
         *,
         window_ms: int = 10_000,
         lateness_ms: int = 2_000,
@@ -39,7 +41,7 @@ class Engine:
             lateness_ms=lateness_ms,
             checkpointed=False,
         )
-        self.behaviour = BehaviourPipeline(1, behaviour)
+        self.behaviour = BehaviourPipeline(1, behaviour, fleet)
         self._offset = -1
         self._window_offset = -1
 
@@ -78,5 +80,9 @@ class Engine:
             else:
                 self._window_offset += 1
                 place = Source(WINDOWS, 0, self._window_offset)
-                detections.extend(self.behaviour.process(output, place))
+                for found in self.behaviour.process(output, place):
+                    if isinstance(found, Detection):
+                        detections.append(found)
+                    else:
+                        self.profiles.take(found.key, found.encode())
         return detections

@@ -14,10 +14,19 @@ from typing import Any
 import msgspec
 
 from detectors.base import SessionFacts
+from detectors.bounded import put
+from detectors.learning import Learned
+from detectors.summary import Fact, Lesson, SessionSummary
 from detectors.windows import Window
 
 SESSION_PREFIX = b"s/"
 AGENT_PREFIX = b"w/"
+
+MAX_SOURCES = 1_024
+"""As many as `agent.events` may have partitions."""
+
+Place = tuple[int, int, int]
+"""Offset, index of the event in its record, and which of what it caused."""
 
 SlotTypes = Mapping[str, type[msgspec.Struct]]
 
@@ -30,17 +39,20 @@ class StoredSession(msgspec.Struct, array_like=True):
     seen: bytes
     dropped: list[tuple[int, int]]
     slots: dict[str, msgspec.Raw]
+    lesson: Lesson | None = None
 
 
 class SessionRecord(msgspec.Struct, dict=False):
     """One session. `seen` is the hashes of its recent event ids, `dropped` the places of duplicates among the
-    records that are not yet behind a durable marker: (offset, index in the record)."""
+    records that are not yet behind a durable marker: (offset, index in the record). `lesson` is what there is
+    to learn from the session, should it end well."""
 
     facts: SessionFacts
     applied: dict[str, int] = {}
     seen: bytearray = msgspec.field(default_factory=bytearray)
     dropped: list[tuple[int, int]] = []
     slots: dict[str, Any] = {}
+    lesson: Lesson | None = None
     restored: dict[str, int] | None = None
     dirty: bool = False
     due_ms: float = math.inf
@@ -51,7 +63,9 @@ class SessionRecord(msgspec.Struct, dict=False):
         return SESSION_PREFIX + f"{self.facts.tenant}/{self.facts.session}".encode()
 
     def encode(self) -> bytes:
-        return _ENCODER.encode((self.facts, self.applied, bytes(self.seen), self.dropped, self.slots))
+        return _ENCODER.encode(
+            (self.facts, self.applied, bytes(self.seen), self.dropped, self.slots, self.lesson)
+        )
 
     @classmethod
     def decode(cls, value: bytes, types: SlotTypes) -> SessionRecord:
@@ -62,6 +76,7 @@ class SessionRecord(msgspec.Struct, dict=False):
             seen=bytearray(stored.seen),
             dropped=stored.dropped,
             slots=_decode_slots(stored.slots, types),
+            lesson=stored.lesson,
             restored=dict(stored.applied),
             husk=stored.facts.events == 0,
         )
@@ -118,11 +133,17 @@ class StoredAgent(msgspec.Struct, array_like=True):
     floor_ms: int
     pending: list[tuple[Window, int]]
     slots: dict[str, msgspec.Raw]
+    learned: Learned | None = None
+    heard: dict[str, Place] = {}
 
 
 class AgentRecord(msgspec.Struct):
-    """One agent. `pending` is the windows that wait for their end to pass everywhere, by start and source
-    partition, each with the offset it was read at. Windows that start before `floor_ms` have been closed."""
+    """One agent; without a name, all agents of the tenant together.
+
+    `pending` is the windows that wait for their end to pass everywhere, by start and source partition, each
+    with the offset it was read at. Windows that start before `floor_ms` have been closed. `heard` is the
+    place of the last event, by source partition, that a summary or fact was of.
+    """
 
     tenant: str
     agent: str
@@ -130,6 +151,8 @@ class AgentRecord(msgspec.Struct):
     floor_ms: int = 0
     pending: dict[int, dict[int, tuple[Window, int]]] = {}
     slots: dict[str, Any] = {}
+    learned: Learned | None = None
+    heard: dict[str, Place] = {}
     restored: dict[str, int] | None = None
     dirty: bool = False
 
@@ -139,7 +162,28 @@ class AgentRecord(msgspec.Struct):
 
     def encode(self) -> bytes:
         pending = [entry for by_partition in self.pending.values() for entry in by_partition.values()]
-        return _ENCODER.encode((self.tenant, self.agent, self.applied, self.floor_ms, pending, self.slots))
+        return _ENCODER.encode(
+            (
+                self.tenant,
+                self.agent,
+                self.applied,
+                self.floor_ms,
+                pending,
+                self.slots,
+                self.learned,
+                self.heard,
+            )
+        )
+
+    def first_time(self, item: SessionSummary | Fact) -> bool:
+        """Whether it is not of an event from before the last one heard of, in its source partition."""
+        source = f"{item.source_topic}/{item.source_partition}"
+        place = (item.source_offset, item.source_index, item.source_ordinal)
+        last = self.heard.get(source)
+        if last is not None and place <= last:
+            return False
+        put(self.heard, source, place, MAX_SOURCES)
+        return True
 
     @classmethod
     def decode(cls, value: bytes, types: SlotTypes) -> AgentRecord:
@@ -154,6 +198,8 @@ class AgentRecord(msgspec.Struct):
             floor_ms=stored.floor_ms,
             pending=pending,
             slots=_decode_slots(stored.slots, types),
+            learned=stored.learned,
+            heard=stored.heard,
             restored=dict(stored.applied),
         )
 

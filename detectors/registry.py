@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from detectors.base import BehaviourDetector, SessionDetector
+from detectors.base import BehaviourDetector, FleetDetector, SessionDetector
 from detectors.behaviour.refusal_rate import RefusalRate
 from detectors.engine.telemetry_gap import TelemetryGap
 from detectors.session.budget import Budget
@@ -21,5 +21,5 @@ SESSION: tuple[SessionDetector, ...] = (
     OrphanedSession(),
 )
 BEHAVIOUR: tuple[BehaviourDetector, ...] = (RefusalRate(),)
-FLEET: tuple[BehaviourDetector, ...] = ()
+FLEET: tuple[FleetDetector, ...] = ()
 ENGINE: tuple[BehaviourDetector, ...] = (TelemetryGap(),)

@@ -5,7 +5,7 @@ point.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from xxhash import xxh64_digest
@@ -22,12 +22,14 @@ from detectors.base import (
 )
 from detectors.records import AGENT_PREFIX, OpenWindows, Progress, SessionRecord
 from detectors.registry import SESSION
+from detectors.summary import Fact, SessionSummary
+from detectors.telling import Teller, is_alarm, lesson_of, teach
 from detectors.windows import MAX_CALL_TOKENS, MAX_CALL_USD, Mark, Window
 from schemas.base import epoch_ms
 from schemas.detection import Detection
 from schemas.event import AgentEvent
 
-SessionPipelineOutput = Detection | Window | Mark
+SessionPipelineOutput = Detection | Window | Mark | SessionSummary | Fact
 
 NONE: Final[tuple[SessionPipelineOutput, ...]] = ()
 NEVER: Final = float("inf")
@@ -111,6 +113,14 @@ class SessionPipeline:
         self._replay_until: dict[str, int] = {}
         self._replaying = False
         self._index = 0
+        self._teller = Teller()
+        self._takers = {
+            "llm.call": self._take_llm_call,
+            "tool.call": self._take_tool_call,
+            "session.start": self._take_start,
+            "session.end": self._take_end,
+            "deployment": self._take_deployment,
+        }
         self._context = SessionContext(profiles)
 
     @property
@@ -323,11 +333,11 @@ class SessionPipeline:
 
     def _show(
         self, record: SessionRecord, event: AgentEvent, source: Source, time_ms: int
-    ) -> list[Detection] | None:
+    ) -> list[SessionPipelineOutput] | None:
         facts = record.facts
         context = self._context
         context.wake_ms = self._watermark_ms if record.due_ms == NEVER else None
-        self._take(facts, event, source.offset, time_ms)
+        self._take(record, event, source, time_ms)
         context.facts = facts
         context.tenant = event.tenant
         context.session = event.session
@@ -337,7 +347,7 @@ class SessionPipeline:
         context.watermark_ms = self._watermark_ms
         context.source = source
         slots = record.slots
-        found: list[Detection] | None = None
+        found: list[SessionPipelineOutput] | None = None
         for name, update, state_type in self._dispatch.get(event.type, ()):
             state = slots.get(name)
             if state is None:
@@ -345,14 +355,21 @@ class SessionPipeline:
             detections = update(state, event, context)
             if detections:
                 found = [*(found or ()), *detections]
+        if found is not None:
+            self._note_alarm(record, found)
+        if self._teller.facts:
+            found = [*(found or ()), *self._teller.take()]
+        if facts.outcome is not None and not facts.taught:
+            found = [*(found or ()), *teach(record, (*source, self._index))]
         if context.wake_ms is not None and context.wake_ms < record.due_ms:
             self._schedule(f"{event.tenant}/{event.session}", record)
         return found
 
-    def _take(self, facts: SessionFacts, event: Any, offset: int, time_ms: int) -> None:
+    def _take(self, record: SessionRecord, event: Any, source: Source, time_ms: int) -> None:
         """Bring the facts of the session up to date with an event."""
+        facts = record.facts
         facts.events += 1
-        facts.last_offset = offset
+        facts.last_offset = source.offset
         facts.touched_ms = self._watermark_ms
         facts.last_ms = time_ms if time_ms > facts.last_ms else facts.last_ms
         kind = event.type
@@ -362,34 +379,56 @@ class SessionPipeline:
                 facts.last_agent = event.agent
                 if event.agent not in facts.agents and len(facts.agents) < MAX_AGENTS:
                     facts.agents.append(event.agent)
-        if kind == "llm.call":
-            facts.llm_calls += 1
-            facts.steps = facts.llm_calls if facts.llm_calls > facts.tool_calls else facts.tool_calls
-            facts.tokens += min(event.input_tokens, MAX_CALL_TOKENS) + min(
-                event.output_tokens, MAX_CALL_TOKENS
-            )
-            if event.cost_usd is None:
-                facts.cost_unknown_calls += 1
-            else:
-                facts.cost_usd += min(event.cost_usd, MAX_CALL_USD)
-        elif kind == "tool.call":
-            facts.tool_calls += 1
-            facts.steps = facts.llm_calls if facts.llm_calls > facts.tool_calls else facts.tool_calls
-        elif kind == "session.start":
-            self._take_start(facts, event, time_ms)
-        elif kind == "session.end":
-            facts.outcome = event.outcome
+        take = self._takers.get(kind)
+        if take is not None:
+            take(record, event, source, time_ms)
 
-    def _take_start(self, facts: SessionFacts, event: Any, time_ms: int) -> None:
-        """A session that several agents start is started by the first; tools declared by any are declared."""
+    def _take_llm_call(self, record: SessionRecord, event: Any, _source: Source, _time_ms: int) -> None:
+        facts = record.facts
+        facts.llm_calls += 1
+        facts.steps = facts.llm_calls if facts.llm_calls > facts.tool_calls else facts.tool_calls
+        facts.tokens += min(event.input_tokens, MAX_CALL_TOKENS) + min(event.output_tokens, MAX_CALL_TOKENS)
+        if event.cost_usd is None:
+            facts.cost_unknown_calls += 1
+        else:
+            facts.cost_usd += min(event.cost_usd, MAX_CALL_USD)
+        if not facts.taught and event.status == "ok":
+            lesson_of(record).add_llm_call(event)
+
+    def _take_tool_call(self, record: SessionRecord, event: Any, source: Source, time_ms: int) -> None:
+        facts = record.facts
+        facts.tool_calls += 1
+        facts.steps = facts.llm_calls if facts.llm_calls > facts.tool_calls else facts.tool_calls
+        if not facts.taught and event.status == "ok":
+            lesson_of(record).add_tool_call(event)
+        if event.credential is not None:
+            self._teller.use_credential(facts, event, (*source, self._index), time_ms)
+
+    def _take_end(self, record: SessionRecord, event: Any, _source: Source, _time_ms: int) -> None:
+        record.facts.outcome = event.outcome
+
+    def _take_deployment(self, _record: SessionRecord, event: Any, source: Source, time_ms: int) -> None:
+        place = (*source, self._index)
+        self._teller.tell("deployment", event, place, time_ms, component=event.component, name=event.name)
+
+    def _take_start(self, record: SessionRecord, event: Any, source: Source, time_ms: int) -> None:
+        """A session that several agents start is started by the first; tools and credentials declared by any
+        are declared.
+        """
+        facts = record.facts
         if event.declared_tools is not None:
             known = facts.declared_tools or b""
             new = {name_hash(tool) for tool in event.declared_tools}
             facts.declared_tools = (known + b"".join(sorted(h for h in new if h not in known)))[
                 :MAX_DECLARED_BYTES
             ]
+        if event.credential is not None:
+            self._teller.declare_credential(record, event, (*source, self._index), time_ms)
         if facts.started:
             return
+        if event.parent_session is not None:
+            place = (*source, self._index)
+            self._teller.tell("spawn", event, place, time_ms, parent_session=event.parent_session)
         facts.started = True
         facts.outcome = None
         facts.start_ms = time_ms
@@ -404,6 +443,13 @@ class SessionPipeline:
             facts.wall_cap_ms = event.budget.wall_ms
         # Only now can a timer be due sooner than when the record was made.
         self._context.wake_at(self._watermark_ms)
+
+    def _note_alarm(self, record: SessionRecord, found: Iterable[SessionPipelineOutput]) -> None:
+        """From a session in which something is wrong nothing is learned."""
+        for each in found:
+            if isinstance(each, Detection) and is_alarm(each):
+                record.facts.alarmed = record.facts.taught = True
+                record.lesson = None
 
     def _add_to_window(self, key: str, agent: OpenWindows, event: AgentEvent, time_ms: int) -> None:
         start_ms = time_ms - time_ms % self.window_ms
@@ -489,7 +535,9 @@ class SessionPipeline:
             context.watermark_ms = self._watermark_ms
             context.source = Source(*self._last_place(record))
             record.slots[name] = state
-            outputs.extend(detector.on_timer(state, context))
+            found = list(detector.on_timer(state, context))
+            self._note_alarm(record, found)
+            outputs.extend(found)
             self._touch_session(record)
         if self._expires_ms(facts) <= self._watermark_ms:
             self._forget(key, record)
@@ -513,6 +561,7 @@ class SessionPipeline:
         facts = record.facts
         record.facts = SessionFacts(tenant=facts.tenant, session=facts.session)
         record.slots = {}
+        record.lesson = None
         record.seen = bytearray()
         record.husk = True
         self._husks[key] = record

@@ -82,5 +82,6 @@ def run_windows(
                 pipeline.restore(key, value)
             pipeline.restore_marker(marker)
         pipeline.process(each, Source(WINDOWS, 0, 2 * number))
-        found += pipeline.process(Mark(0, each.end_ms), Source(WINDOWS, 0, 2 * number + 1))
+        closed = pipeline.process(Mark(0, each.end_ms), Source(WINDOWS, 0, 2 * number + 1))
+        found += [one for one in closed if isinstance(one, Detection)]
     return found

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from detectors.summary import Fact, SessionSummary
 from schemas.event import AgentEvent
 from schemas.window import MARK_SCHEMA, WINDOW_SCHEMA
 
@@ -161,12 +162,15 @@ class Mark(msgspec.Struct, tag_field="schema", tag=MARK_SCHEMA):
         return msgspec.json.encode(self)
 
 
-_DECODER = msgspec.json.Decoder(Window | Mark)
+WindowRecord = Window | Mark | SessionSummary | Fact
+"""Whatever is on `agent.windows`."""
+
+_DECODER = msgspec.json.Decoder(WindowRecord)
 
 
-def decode(value: bytes) -> Window | Mark:
+def decode(value: bytes) -> WindowRecord:
     """A record of `agent.windows`. Raises `msgspec.DecodeError` when it is not one."""
-    record: Window | Mark = _DECODER.decode(value)
+    record: WindowRecord = _DECODER.decode(value)
     return record
 
 

@@ -1,11 +1,13 @@
-"""``agent.window/1`` and ``agent.window.mark/1``: what an agent did in a stretch of event time, and how far a
-partition has come.
+"""What is on ``agent.windows``: what an agent did in a stretch of event time (``agent.window/1``), how far a
+partition has come (``agent.window.mark/1``), what a healthy session did (``agent.session.summary/1``), and
+facts that mean something only beside those of other sessions (``agent.fact/1``).
 
 Everything in a window is a count, an exact integer sum or a bounded sample, so that windows of one agent
 and start merge to the same result in any order and grouping. Sums of measured values are kept in whole
 micro-units (1e-6 of a score, a dollar or a second), because adding floats is not associative.
 
-``detectors.windows`` holds the mutable counterparts that events are added into; a test keeps them equal.
+``detectors.windows`` and ``detectors.summary`` hold the mutable counterparts that events are added into; a
+test keeps them equal.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from schemas.base import Contract, Count, Identifier
 
 WINDOW_SCHEMA: Final = "agent.window/1"
 MARK_SCHEMA: Final = "agent.window.mark/1"
+SUMMARY_SCHEMA: Final = "agent.session.summary/1"
+FACT_SCHEMA: Final = "agent.fact/1"
 
 Counts = Annotated[dict[Identifier, Count], Field(default_factory=dict)]
 
@@ -98,6 +102,86 @@ class AgentWindowMark(Contract):
     watermark_ms: int
 
 
-WindowRecord = Annotated[AgentWindow | AgentWindowMark, Field(discriminator="schema_")]
+class ToolUse(Contract):
+    """How a session called a tool, and what came back; calls that failed are left out."""
+
+    calls: Count = 0
+    keyed_calls: Count = Field(default=0, description="Calls that named their argument keys.")
+    required: list[Identifier] = Field(default_factory=list, description="Argument keys every call had.")
+    keys: list[Identifier] = Field(default_factory=list, description="Argument keys any call had.")
+    shapes: list[Annotated[str, Field(max_length=8192)]] = Field(
+        default_factory=list, description="Result shapes; `#` and a hash where one is too long."
+    )
+    effects: list[Identifier] = Field(default_factory=list)
+    counted_calls: Count = Field(default=0, description="Calls that said both result_items and result_total.")
+    short_calls: Count = Field(default=0, description="Of those counted: fewer items than the total.")
+    hollow_calls: Count = Field(default=0, description="Of those counted: no item, and a total above 0.")
+    empty_calls: Count = Field(default=0, description="Calls that returned no item, whatever the total.")
+    open: bool = Field(default=False, description="Not all was kept: that it is not here proves nothing.")
+
+
+class AgentUse(Contract):
+    """What one agent of a session used. Credentials are hashes."""
+
+    tools: dict[Identifier, ToolUse] = Field(default_factory=dict)
+    credentials: list[Identifier] = Field(default_factory=list)
+    scopes: list[Identifier] = Field(default_factory=list)
+    models: dict[Identifier, list[Identifier]] = Field(
+        default_factory=dict, description="Request model to the response models that answered."
+    )
+    input_tokens: Count = Field(default=0, description="Of the largest model call.")
+    open: bool = Field(default=False, description="Not all was kept: that it is not here proves nothing.")
+
+
+class AgentSessionSummary(Contract):
+    """What one agent did in a session that ended well and found no detector's fault.
+
+    The event that ended it (`source_*`) identifies it: received twice, it is a duplicate.
+    """
+
+    schema_: Literal["agent.session.summary/1"] = Field(default=SUMMARY_SCHEMA, alias="schema")
+    tenant: Identifier = "default"
+    agent: Identifier
+    session: Identifier
+    start_ms: int
+    end_ms: int
+    steps: Count = 0
+    tokens: Count = 0
+    cost_usd_micro: Count = 0
+    cost_unknown_calls: Count = 0
+    use: AgentUse = Field(default_factory=AgentUse)
+    source_topic: Identifier
+    source_partition: Count
+    source_offset: Count
+    source_index: Count = Field(default=0, description="Which event of the record.")
+    source_ordinal: Count = Field(default=0, description="Which of what the event caused.")
+
+
+class AgentFact(Contract):
+    """A session begun by another (`spawn`), the first use of a credential in a session by an agent
+    (`credential`), or a change of what an agent is made of (`deployment`). `source_*` identifies it.
+    """
+
+    schema_: Literal["agent.fact/1"] = Field(default=FACT_SCHEMA, alias="schema")
+    tenant: Identifier = "default"
+    kind: Literal["spawn", "credential", "deployment"]
+    agent: Identifier
+    session: Identifier
+    time_ms: int
+    event_id: Identifier
+    parent_session: Identifier | None = Field(default=None, description="Of a spawn.")
+    credential: Identifier | None = Field(default=None, description="Its hash.")
+    component: Identifier | None = Field(default=None, description="Of a deployment.")
+    name: Identifier | None = Field(default=None, description="Of a deployment.")
+    source_topic: Identifier
+    source_partition: Count
+    source_offset: Count
+    source_index: Count = 0
+    source_ordinal: Count = 0
+
+
+WindowRecord = Annotated[
+    AgentWindow | AgentWindowMark | AgentSessionSummary | AgentFact, Field(discriminator="schema_")
+]
 WINDOW_RECORD: TypeAdapter[WindowRecord] = TypeAdapter(WindowRecord)
 """Whatever is on ``agent.windows``."""

@@ -1,4 +1,6 @@
-"""agent.windows → agent.detections, agent.events.dead: what an agent's windows say, over all partitions."""
+"""agent.windows → agent.detections, agent.profiles, agent.events.dead: what an agent's windows say, over all
+partitions, what its healthy sessions teach, and what shows in the fleet only.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ import msgspec
 from detectors import windows
 from detectors.base import Source
 from detectors.pipeline import BehaviourPipeline
+from detectors.profile import AgentProfile
 from schemas import topics
 from schemas.dead_letter import DEAD_LETTER
 from streams.decode import Flaw, dead_letter
@@ -29,7 +32,7 @@ def stage(*, source_partitions: int) -> Stage:
         name=NAME,
         sources=(topics.WINDOWS,),
         make=lambda _partition: BehaviourProcessor(BehaviourPipeline(source_partitions)),
-        outputs=(topics.DETECTIONS, topics.DEAD),
+        outputs=(topics.DETECTIONS, topics.PROFILES, topics.DEAD),
     )
 
 
@@ -50,12 +53,15 @@ class BehaviourProcessor:
             try:
                 item = windows.decode(record.value or b"")
             except msgspec.DecodeError as error:
-                flaw = Flaw("malformed", f"not a window summary or a mark: {error}"[:1024])
+                flaw = Flaw("malformed", f"not a window, a mark, a summary or a fact: {error}"[:1024])
                 letter = dead_letter(flaw, record.value, topic, partition, record.offset, record.timestamp)
                 yield Output(topics.DEAD, record.key, DEAD_LETTER.dump_json(letter))
                 continue
-            for detection in self._pipeline.process(item, Source(topic, partition, record.offset)):
-                yield detection_output(detection)
+            for found in self._pipeline.process(item, Source(topic, partition, record.offset)):
+                if isinstance(found, AgentProfile):
+                    yield Output(topics.PROFILES, found.key.encode(), found.encode())
+                else:
+                    yield detection_output(found)
 
     def tick(self, broker_now_ms: int) -> Iterable[Output]:
         """Nothing: the marks of the sessions stage are this stage's clock."""

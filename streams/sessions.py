@@ -1,6 +1,7 @@
 """agent.events → agent.detections, agent.windows, agent.events.dead: what must hold inside a session.
 
-Decoding and the pure pipeline (`detectors.pipeline`) do the work; this is the way in and out.
+Decoding and the pure pipeline (`detectors.pipeline`) do the work; this is the way in and out. Every worker
+holds all of `agent.profiles`, what is normal for each agent.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from collections.abc import Iterable, Iterator
 
 from detectors.base import Source
 from detectors.pipeline import SessionPipeline, SessionPipelineOutput
+from detectors.profile import Profiles
+from detectors.summary import Fact, SessionSummary
 from detectors.windows import Mark, Window
 from schemas import topics
 from schemas.dead_letter import DEAD_LETTER, DeadLetter
 from schemas.detection import DETECTION, Detection
 from streams.decode import decode
-from streams.stage import Output, RecordBatch, Stage
+from streams.stage import Output, Record, RecordBatch, Stage
 
 NAME = "sessions"
 
@@ -29,15 +32,23 @@ def stage(
         window_ms, lateness_ms: length of a window, and how long it waits for stragglers.
         follow_broker_clock: whether time goes on while there is nothing to read; else only events move it.
     """
+    profiles = Profiles()
+
+    def learn(record: Record) -> None:
+        if record.key is not None:
+            profiles.take(record.key.decode(errors="replace"), record.value)
+
     return Stage(
         name=NAME,
         sources=(topics.EVENTS,),
         make=lambda partition: SessionProcessor(
-            SessionPipeline(partition, window_ms=window_ms, lateness_ms=lateness_ms),
+            SessionPipeline(partition, profiles=profiles, window_ms=window_ms, lateness_ms=lateness_ms),
             window_partitions,
             follow_broker_clock=follow_broker_clock,
         ),
         outputs=(topics.DETECTIONS, topics.WINDOWS, topics.DEAD),
+        broadcast=(topics.PROFILES,),
+        on_broadcast=learn,
     )
 
 
@@ -79,8 +90,8 @@ class SessionProcessor:
                 encoded, key = value.encode(), f"mark/{value.source_partition}".encode()
                 for partition in self._window_partitions:
                     yield Output(topics.WINDOWS, key, encoded, partition=partition)
-            elif isinstance(value, Window):
-                yield Output(topics.WINDOWS, topics.agent_key(value.tenant, value.agent), value.encode())
+            elif isinstance(value, Window | SessionSummary | Fact):
+                yield Output(topics.WINDOWS, value.key.encode(), value.encode())
             else:
                 yield detection_output(value)
 

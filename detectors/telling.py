@@ -1,0 +1,118 @@
+"""What a session tells the behaviour stage of itself: facts as they happen, and what it showed once it ended
+well.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from detectors.base import SessionFacts, name_hash
+from detectors.records import SessionRecord
+from detectors.summary import Fact, FactKind, Lesson, SessionSummary, credential_hash
+from schemas.detection import Detection
+
+MAX_CREDENTIALS_BYTES: Final = 8 * 16
+HEALTHY: Final = frozenset({"completed", "escalated"})
+# Default caps are guesses, which what is learned of an agent replaces: passing one is no reason not to learn.
+GUESSES: Final = frozenset({"budget"})
+
+EventPlace = tuple[str, int, int, int]
+"""Topic, partition, offset, and index of the event in the record."""
+
+
+class Teller:
+    """Collects the facts of one event."""
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+
+    def take(self) -> list[Fact]:
+        """What has been told, which is forgotten with that."""
+        facts, self.facts = self.facts, []
+        return facts
+
+    def tell(self, kind: FactKind, event: Any, place: EventPlace, time_ms: int, **fields: Any) -> None:
+        """Note a fact of an event."""
+        topic, partition, offset, index = place
+        self.facts.append(
+            Fact(
+                tenant=event.tenant,
+                kind=kind,
+                agent=event.agent,
+                session=event.session,
+                time_ms=time_ms,
+                event_id=event.event_id,
+                source_topic=topic,
+                source_partition=partition,
+                source_offset=offset,
+                source_index=index,
+                source_ordinal=len(self.facts),
+                **fields,
+            )
+        )
+
+    def declare_credential(self, record: SessionRecord, event: Any, place: EventPlace, time_ms: int) -> None:
+        """A start of the session names the credential it works with: a fact the first time."""
+        facts = record.facts
+        digest = name_hash(event.credential)
+        if digest in facts.credentials or len(facts.credentials) >= MAX_CREDENTIALS_BYTES:
+            return
+        facts.credentials += digest
+        if not facts.taught:
+            lesson_of(record).add_credential(event.agent, event.credential)
+        self.tell("credential", event, place, time_ms, credential=credential_hash(event.credential))
+
+    def use_credential(self, facts: SessionFacts, event: Any, place: EventPlace, time_ms: int) -> None:
+        """A call is made with a credential: a fact the first time an agent uses one nobody declared."""
+        if name_hash(event.credential) in facts.credentials:
+            return
+        digest = name_hash(f"{event.agent}\x1f{event.credential}")
+        if digest in facts.foreign_credentials or len(facts.foreign_credentials) >= MAX_CREDENTIALS_BYTES:
+            return
+        facts.foreign_credentials += digest
+        self.tell("credential", event, place, time_ms, credential=credential_hash(event.credential))
+
+
+def lesson_of(record: SessionRecord) -> Lesson:
+    """What the session has shown so far."""
+    lesson = record.lesson
+    if lesson is None:
+        lesson = record.lesson = Lesson()
+    return lesson
+
+
+def teach(record: SessionRecord, place: EventPlace) -> list[SessionSummary]:
+    """What the session that has just ended showed, by agent; nothing unless it was started and ended well.
+    A session teaches once.
+    """
+    facts, lesson = record.facts, record.lesson
+    facts.taught = True
+    record.lesson = None
+    if lesson is None or facts.outcome not in HEALTHY or not facts.started:
+        return []
+    topic, partition, offset, index = place
+    return [
+        SessionSummary(
+            tenant=facts.tenant,
+            agent=agent,
+            session=facts.session,
+            start_ms=facts.start_ms,
+            end_ms=facts.last_ms,
+            steps=facts.steps,
+            tokens=facts.tokens,
+            cost_usd_micro=int(facts.cost_usd * 1e6 + 0.5),
+            cost_unknown_calls=facts.cost_unknown_calls,
+            use=use,
+            source_topic=topic,
+            source_partition=partition,
+            source_offset=offset,
+            source_index=index,
+            source_ordinal=number,
+        )
+        for number, (agent, use) in enumerate(lesson.agents.items())
+    ]
+
+
+def is_alarm(found: Detection) -> bool:
+    """Whether from a session in which this was found nothing should be learned."""
+    return found.severity == "critical" or (found.severity == "warning" and found.detector not in GUESSES)
