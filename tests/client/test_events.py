@@ -249,5 +249,5 @@ def test_one_connection_is_one_agent_s(names: dict[str, str]) -> None:
 
 def test_every_method_of_a_session_is_documented() -> None:
     methods = [method for name, method in inspect.getmembers(Session, inspect.isfunction) if name[0] != "_"]
-    assert len(methods) == len(EVENT_TYPES)
+    assert len(methods) >= len(EVENT_TYPES)
     assert all(method.__doc__ for method in methods)
