@@ -2,9 +2,10 @@
 
     .venv/bin/python -m bench.refusal PATH/xstest.jsonl.gz
 
-The phrasing was developed on the prompts of the open half only (even CRC-32 of the prompt's id); the other half
-shows what it does on prompts it was not fitted to. A partial refusal declines one part and does another: F1 is
-given with it counted as a refusal (what the flag means), as an answer, and left out. Prints one JSON object.
+The phrasing was developed on the open half of the prompts (even CRC-32 of the prompt's id); of the other half
+only the figures were seen while doing so, and a sample of gpt4's refusals, nearly all of them one sentence. A
+partial refusal declines one part and does another: F1 is given with it counted as a refusal (what the flag
+means), as an answer, and left out. Prints one JSON object.
 """
 
 from __future__ import annotations
