@@ -24,30 +24,22 @@ A success ends the run. The state keeps the eight most recent runs of a session.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import msgspec
 import xxhash
 
 from detectors.base import HALT, NOTHING, Beginning, SessionContext
 from detectors.bounded import add_recent, find_recent
+from detectors.failures import Kind, kind_of
 from schemas.control import ControlState
 from schemas.detection import Detection, Severity
 from schemas.event import LlmCall, ToolCall
 
 MAX_RUNS = 8
 MAX_WAIT_MS = 30_000
-
-Kind = Literal["credentials", "overload", "other"]
-_CREDENTIALS = re.compile(
-    r"auth|credential|forbidden|permission|denied|api.?key|token_?expired|\b40[13]\b", re.I
-)
-_OVERLOAD = re.compile(
-    r"rate.?limit|too.?many|throttl|overload|quota|exhausted|unavailable|\b(429|503|529)\b", re.I
-)
 
 
 class Run(msgspec.Struct, array_like=True):
@@ -81,20 +73,29 @@ class RetryStorm:
     def update(self, state: State, event: ToolCall | LlmCall, context: SessionContext) -> Iterable[Detection]:
         if event.status == "ok":
             if state.runs:
-                ended = {_key(event, kind) for kind in ("credentials", "overload", "other")}
-                state.runs = [run for run in state.runs if run.key not in ended]
+                self._end_runs(state, event)
             return NOTHING
-        kind = _kind(event.error_type or "")
+        kind = kind_of(event.error_type or "")
         key = _key(event, kind)
         run = find_recent(state.runs, lambda run: run.key == key)
         if run is None:
             run = add_recent(state.runs, Run(key, kind, context.here()), MAX_RUNS)
+        elif not run.failures:
+            run.since = context.here()
         run.failures += 1
         severity = self._judge(run, context.time_ms)
         if severity is None or run.reported in {severity, "critical"}:
             return NOTHING
         run.reported = severity
         return (self._detection(run, severity, event, context),)
+
+    def _end_runs(self, state: State, event: ToolCall | LlmCall) -> None:
+        """The call has worked. That it was reported is remembered: one call, one detection a session."""
+        ended = {_key(event, kind) for kind in ("credentials", "overload", "other")}
+        state.runs = [run for run in state.runs if run.key not in ended or run.reported]
+        for run in state.runs:
+            if run.key in ended:
+                run.failures = 0
 
     def _judge(self, run: Run, time_ms: float) -> Severity | None:
         if run.kind == "overload" and time_ms - run.since.time_ms >= self._patience_ms(run.failures):
@@ -132,11 +133,6 @@ class RetryStorm:
             f"({event.error_type or 'no error type'}).",
             suggested=remedy if severity == "critical" else None,
         )
-
-
-def _kind(error_type: str) -> Kind:
-    overload, credentials = _OVERLOAD.search(error_type), _CREDENTIALS.search(error_type)
-    return "overload" if overload else "credentials" if credentials else "other"
 
 
 def _callee(event: ToolCall | LlmCall) -> str:

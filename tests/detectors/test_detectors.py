@@ -151,6 +151,10 @@ class TestRetryStorm:
     def test_success_ends_the_run(self) -> None:
         assert run(RetryStorm(), events([FAILED, FAILED, CALL] * 9)) == []
 
+    def test_a_call_that_fails_again_after_it_worked_is_not_reported_again(self) -> None:
+        again = [*[FAILED] * 9, CALL, *[FAILED] * 9]
+        assert run(RetryStorm(), events(again)) == run(RetryStorm(), events([FAILED] * 9))
+
 
 class TestBudget:
     def test_every_declared_cap_is_reported_once_to_each_agent_that_goes_on(self) -> None:

@@ -54,7 +54,8 @@ def test_duplicates_change_nothing(records: list[AgentEvent], chance: random.Ran
     twice = list(records)
     for each in chance.choices(records, k=5):
         # Within the time for which a session that has ended is remembered.
-        latest = sum(other.time <= each.time + timedelta(minutes=59) for other in twice)
+        forgotten = each.time + timedelta(minutes=59)
+        latest = next((place for place, other in enumerate(twice) if other.time > forgotten), len(twice))
         twice.insert(chance.randint(twice.index(each), latest), each)
     assert straight(twice) == straight(records)
 

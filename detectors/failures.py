@@ -1,0 +1,26 @@
+"""What kind of failure an error type names: the vocabulary differs by provider, the kinds do not."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+Kind = Literal["credentials", "overload", "other"]
+
+_CREDENTIALS = re.compile(
+    r"auth|credential|forbidden|permission|denied|api.?key|token_?expired|\b40[13]\b", re.I
+)
+_OVERLOAD = re.compile(
+    r"rate.?limit|too.?many|throttl|overload|quota|exhausted|unavailable|\b(429|503|529)\b", re.I
+)
+
+
+def kind_of(error_type: str) -> Kind:
+    """The kind of failure; overload wins where a name says both.
+
+    >>> kind_of("invalid_api_key"), kind_of("429"), kind_of("timeout")
+    ('credentials', 'overload', 'other')
+    """
+    if _OVERLOAD.search(error_type):
+        return "overload"
+    return "credentials" if _CREDENTIALS.search(error_type) else "other"
