@@ -6,9 +6,11 @@ from detectors.base import BehaviourDetector, FleetDetector, SessionDetector
 from detectors.behaviour.refusal_rate import RefusalRate
 from detectors.engine.telemetry_gap import TelemetryGap
 from detectors.session.budget import Budget
+from detectors.session.context_growth import ContextGrowth
 from detectors.session.orphaned_session import OrphanedSession
 from detectors.session.ping_pong import PingPong
 from detectors.session.retry_storm import RetryStorm
+from detectors.session.spend_forecast import SpendForecast
 from detectors.session.tool_loop import ToolLoop
 from detectors.session.undeclared_tool import UndeclaredTool
 
@@ -18,6 +20,8 @@ SESSION: tuple[SessionDetector, ...] = (
     RetryStorm(),
     PingPong(),
     Budget(),
+    SpendForecast(),
+    ContextGrowth(),
     OrphanedSession(),
 )
 BEHAVIOUR: tuple[BehaviourDetector, ...] = (RefusalRate(),)

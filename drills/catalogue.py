@@ -10,6 +10,7 @@ from drills.scripts import (
     file_listing,
     invented_tool,
     silent_refusals,
+    weekend_run,
 )
 
 DRILLS: tuple[Drill, ...] = (
@@ -19,5 +20,6 @@ DRILLS: tuple[Drill, ...] = (
     invented_tool.DRILL,
     bad_credentials_retry.DRILL,
     cheapest_flight.DRILL,
+    weekend_run.DRILL,
 )
 BY_NAME: dict[str, Drill] = {drill.name: drill for drill in DRILLS}

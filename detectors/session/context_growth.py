@@ -1,0 +1,133 @@
+"""context_growth: an agent's context grows from call to call, faster than long work explains.
+
+Statistic: the Theil–Sen slope (median of pairwise slopes; up to 29% of the calls may be odd) of the context
+over the agent's last twelve calls of a model. Units: tokens, calls. Source: R 6, a weekend run whose context
+passed 50,000 tokens by step 20: 2,500 tokens a call, and a cost that grows with the square of the calls.
+
+A warning when at least half of the context has been added since it was last small, the slope is still at
+least half of that pace, and it has passed `limit_tokens` within `limit_calls` or will; eight calls and 20,000
+tokens are the least that is judged. Three times that, at that pace, is critical: most models' window is full
+soon after. A long context that is flat is healthy, and so is slow growth, and so is one large document. One
+that falls to half (compaction) begins anew. What healthy sessions of the agent reach, and half as much again,
+is no cause where its profile is known. The context is the input of a call, with what was read from a cache
+where a provider counts that apart; a call that does not say its input is passed over.
+
+>>> from detectors.testing import events, run
+>>> call = dict(type="llm.call", request_model="m", output_tokens=100, status="ok")
+>>> run(ContextGrowth(), events(dict(call, input_tokens=2_000 + 3_000 * turn) for turn in range(20)))
+[('warning', 'e7', 23000.0)]
+>>> run(ContextGrowth(), events(dict(call, input_tokens=90_000) for turn in range(20)))
+[]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import median
+from typing import ClassVar
+
+import msgspec
+
+from detectors.base import NOTHING, SessionContext, name_hash
+from detectors.bounded import add_recent, find_recent
+from schemas.detection import Detection, Severity
+from schemas.event import LlmCall
+
+MAX_AGENTS = 6
+MAX_CALLS = 12
+NORMAL_MARGIN = 1.5
+
+
+class Track(msgspec.Struct, array_like=True):
+    """One agent's contexts since it was last small: the smallest, how many, and the last of them."""
+
+    agent: bytes
+    least_tokens: int
+    calls: int = 0
+    last_tokens: list[int] = []
+    reported: Severity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextGrowth:
+    """`judged_tokens` is the least context that is judged, `minimum_calls` the least evidence."""
+
+    limit_tokens: int = 50_000
+    limit_calls: int = 20
+    critical_factor: int = 3
+    judged_tokens: int = 20_000
+    minimum_calls: int = 8
+
+    name: ClassVar[str] = "context_growth"
+    version: ClassVar[int] = 1
+    wants: ClassVar[tuple[str, ...]] = ("llm.call",)
+
+    class State(msgspec.Struct):
+        tracks: list[Track] = []
+
+    def update(self, state: State, event: LlmCall, context: SessionContext) -> Iterable[Detection]:
+        tokens = _context_tokens(event)
+        if not tokens or event.status != "ok":
+            return NOTHING
+        agent = name_hash(event.agent)
+        track = find_recent(state.tracks, lambda track: track.agent == agent)
+        if track is None:
+            track = add_recent(state.tracks, Track(agent, tokens), MAX_AGENTS)
+        if track.last_tokens and 2 * tokens < track.last_tokens[-1]:
+            track.least_tokens, track.calls, track.last_tokens = tokens, 0, []
+        track.calls += 1
+        track.least_tokens = min(track.least_tokens, tokens)
+        add_recent(track.last_tokens, tokens, MAX_CALLS)
+        if tokens < self.judged_tokens or track.calls < self.minimum_calls or track.reported == "critical":
+            return NOTHING
+        return self._judge(track, tokens, context)
+
+    def _judge(self, track: Track, tokens: int, context: SessionContext) -> Iterable[Detection]:
+        limit_tokens = self._limit_tokens(context)
+        slope = _slope(track.last_tokens)
+        pace = limit_tokens / self.limit_calls
+        if 2 * slope < pace or 2 * track.least_tokens > tokens:
+            return NOTHING
+        severity: Severity
+        if tokens >= self.critical_factor * limit_tokens and tokens >= pace * track.calls:
+            severity = "critical"
+        elif tokens + slope * max(0, self.limit_calls - track.calls) >= max(limit_tokens, pace * track.calls):
+            severity = "warning"
+        else:
+            return NOTHING
+        if track.reported in {severity, "critical"}:
+            return NOTHING
+        track.reported = severity
+        return (
+            context.detection(
+                self,
+                trigger=context.agent,
+                severity=severity,
+                metric="context_tokens",
+                observed=tokens,
+                expected=track.least_tokens,
+                threshold=limit_tokens * (self.critical_factor if severity == "critical" else 1),
+                sample_size=track.calls,
+                summary=f"The context of {context.agent} grew to {tokens:,} tokens in {track.calls} calls, "
+                f"{slope:,.0f} a call: each call costs more than the one before.",
+            ),
+        )
+
+    def _limit_tokens(self, context: SessionContext) -> float:
+        profile = context.profile
+        normal = 0.0 if profile is None else NORMAL_MARGIN * profile.input_tokens.max
+        return max(float(self.limit_tokens), normal)
+
+
+def _context_tokens(event: LlmCall) -> int:
+    """Some providers count what was read from the cache as input, some apart from it."""
+    cached = event.cache_read_tokens or 0
+    return event.input_tokens if cached <= event.input_tokens else event.input_tokens + cached
+
+
+def _slope(sizes: list[int]) -> float:
+    """Tokens a call: the median over all pairs of calls."""
+    pairs = combinations(enumerate(sizes), 2)
+    return median((later - earlier) / (at - before) for (before, earlier), (at, later) in pairs)
