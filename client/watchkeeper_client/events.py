@@ -21,6 +21,7 @@ from watchkeeper_client.fingerprint import (
     content_hash,
     fingerprint,
 )
+from watchkeeper_client.foreign import Foreign
 from watchkeeper_client.gate import Denied, current_session
 from watchkeeper_client.refusal import is_refusal
 from watchkeeper_client.wanted import rfc_3339
@@ -35,6 +36,11 @@ Component = Literal["prompt", "model", "tool", "index", "config", "agent"]
 Attribute = str | bool | int | float
 Emit = Callable[[str, str, Mapping[str, object]], str]
 """Takes (session, type, fields), adds what every event has, spools it, and returns its event_id."""
+
+FOREIGN_VALUES: Final = "watchkeeper.foreign_values"
+"""Attributes of a call with foreign arguments: see :class:`watchkeeper_client.foreign.Verdict`."""
+FOREIGN_ASKED: Final = "watchkeeper.foreign_asked"
+FOREIGN_WRITES: Final = "watchkeeper.foreign_writes"
 
 _MAX_COUNT = 2**53 - 1
 _MAX_ID_CHARS = 256
@@ -105,7 +111,9 @@ class LlmFields(Common, total=False):
 
 
 class ToolFields(Common, total=False):
-    """``result`` is the tool's answer: it becomes result_hash, _shape, _items and _total."""
+    """``result`` is the tool's answer: it becomes result_hash, _shape, _items and _total. Whether arguments
+    are foreign is found out (see :meth:`Session.request`) unless ``foreign_arguments`` says so.
+    """
 
     result: object
     duration_ms: float | None
@@ -121,12 +129,15 @@ class ToolFields(Common, total=False):
 
 
 class RetrievalFields(Common, total=False):
-    """``owner`` (the user the memory belongs to) is hashed; ``as_of_ms`` is epoch milliseconds."""
+    """``owner`` (the user the memory belongs to) is hashed; ``as_of_ms`` is epoch milliseconds. ``content``,
+    what was retrieved, is compared with later arguments and never sent.
+    """
 
     index_version: str | None
     top_score: float | None
     owner: str | None
     as_of_ms: float | None
+    content: object
 
 
 class EvaluationFields(Common, total=False):
@@ -151,6 +162,7 @@ class Session:
         self._start_fields: StartFields = start or {}
         self._token: Token[str | None] | None = None
         self._ended = False
+        self._foreign: Foreign | None = None
 
     def __enter__(self) -> Self:
         self._token = current_session.set(self.id)
@@ -185,6 +197,17 @@ class Session:
             "budget": _budget(fields.get("budget")),
         }
         return self._emit("session.start", sent)
+
+    def request(self, text: str, *, asks: bool = True) -> None:
+        """What the user wrote, to tell it from what tools return: hashed in memory, never sent.
+
+        Call it before the tool calls that follow from it; every later :meth:`tool_call` then says whether its
+        arguments are foreign. ``asks=False`` for the developer's own text (a system prompt): its values are
+        trusted, but it asks for nothing.
+        """
+        if self._foreign is None:
+            self._foreign = Foreign()
+        self._foreign.request(text, asks=asks)
 
     def end(self, outcome: Outcome = "completed", **fields: Unpack[Common]) -> str:
         """``session.end``."""
@@ -223,7 +246,9 @@ class Session:
             sent["result_shape"] = found.result_shape
             sent["result_items"] = found.result_items
             sent["result_total"] = found.result_total
-        return self._emit("tool.call", {**sent, **_without(fields, "result")})
+        return self._emit(
+            "tool.call", {**sent, **_without(fields, "result"), **self._steered(tool, arguments, fields)}
+        )
 
     def effect(self, ref: str, *, confirmed: bool, **fields: Unpack[Common]) -> str:
         """``effect``: what downstream says became of the tool call with the event id ``ref``."""
@@ -238,7 +263,9 @@ class Session:
             "owner": None if owner is None else content_hash(owner, self._hash_key),
             "as_of": None if as_of_ms is None else rfc_3339(as_of_ms),
         }
-        return self._emit("retrieval", {**_without(fields, "owner", "as_of_ms"), **sent})
+        if self._foreign is not None and "content" in fields:
+            self._foreign.result(fields["content"])
+        return self._emit("retrieval", {**_without(fields, "owner", "as_of_ms", "content"), **sent})
 
     def message(
         self, to_agent: str, intent: Intent, content: str | None = None, **fields: Unpack[Common]
@@ -287,6 +314,26 @@ class Session:
     def heartbeat(self, **fields: Unpack[Common]) -> str:
         """``heartbeat``: still here."""
         return self._emit("heartbeat", dict(fields))
+
+    def _steered(self, tool: str, arguments: object, fields: ToolFields) -> dict[str, object]:
+        """What is said of the call's arguments; then its result is taken in."""
+        if self._foreign is None:
+            return {}
+        writes = bool(fields.get("effect") or fields.get("irreversible") or fields.get("targets"))
+        verdict = self._foreign.judge(tool, arguments, writes=writes)
+        if "result" in fields:
+            self._foreign.result(fields["result"])
+        if fields.get("foreign_arguments") is not None:
+            return {}
+        if not verdict.foreign:
+            return {"foreign_arguments": False}
+        attributes = {
+            FOREIGN_VALUES: verdict.values,
+            FOREIGN_ASKED: verdict.asked,
+            FOREIGN_WRITES: verdict.writes,
+            **(fields.get("attributes") or {}),
+        }
+        return {"foreign_arguments": True, "attributes": attributes}
 
     def _emit(self, type_: str, fields: Mapping[str, object]) -> str:
         return self._emit_event(self.id, type_, clean(fields))

@@ -138,6 +138,14 @@ def fingerprint(value: object, key: bytes | None = None) -> Fingerprint:
     return Fingerprint(_digest(_canonical(parsed), key), _shape_text(parsed), _items(parsed), _total(parsed))
 
 
+def plain(value: object) -> object:
+    """``value`` in JSON types, at most 20,000 values and 32 levels of it; None when it cannot be read."""
+    try:
+        return _Flattener().plain(value, 0)
+    except _VALUE_ERRORS:
+        return None
+
+
 def _digest(data: bytes, key: bytes | None) -> str:
     if key is None:
         return xxh3_64_hexdigest(data)
