@@ -21,12 +21,12 @@ offsets of its own writes. A zombie that sees a newer claim in such a gap stops 
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from streams.stage import Output, Processor, Record, RecordBatch
+from streams.stage import Marker, Output, Processor, Record, RecordBatch
 
 __all__ = [
     "Changelog",
@@ -219,6 +219,7 @@ class PartitionWork:
         self._checkpointing = asyncio.Lock()
         self._pending = _Pending()
         self._next_offsets: dict[str, int] = {}
+        self._covered: Mapping[str, int] = {}
         self._marker = b""
         self._marker_written = time.monotonic()
         self.closed = False
@@ -235,6 +236,7 @@ class PartitionWork:
                 await asyncio.sleep(0)
         if restored.marker is not None:
             self.processor.restore_marker(restored.marker)
+            self._covered = Marker.decode(restored.marker).offsets
         self._metrics.restores += 1
         self._metrics.restored_keys += len(restored.state)
         self._metrics.restore_seconds = time.monotonic() - started
@@ -329,9 +331,13 @@ class PartitionWork:
         return list(changes.items()), self.processor.marker()
 
     def _unseen(self, batch: RecordBatch) -> RecordBatch | None:
-        """The batch without what this work was given before: a seek may read records again."""
-        seen_before = self._next_offsets.get(batch.topic, 0)
-        self._next_offsets[batch.topic] = max(seen_before, batch.last_offset + 1)
+        """The batch without what this work was given before, as a seek may read records again, and without
+        what the restored marker covers: a commit that was lost (as in a rebalance) leaves the replay to begin
+        before it, where keys that were deleted since would count everything anew.
+        """
+        next_offset = self._next_offsets.get(batch.topic, 0)
+        self._next_offsets[batch.topic] = max(next_offset, batch.last_offset + 1)
+        seen_before = max(next_offset, self._covered.get(batch.topic, -1) + 1)
         if batch.first_offset >= seen_before:
             return batch
         records: list[Record] = [record for record in batch.records if record.offset >= seen_before]

@@ -116,7 +116,7 @@ class Processor(Protocol):
         """The state of one key as it is now, or None. Repairs the changelog where a zombie wrote."""
 
     def marker(self) -> bytes:
-        """How far this partition has come, in bytes (`Marker` will do). Written last at a checkpoint."""
+        """How far this partition has come, in bytes that `Marker` can read. Written last at a checkpoint."""
 
 
 def no_broadcast(record: Record) -> None:

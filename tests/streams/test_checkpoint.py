@@ -188,6 +188,30 @@ async def test_a_crash_at_any_step_loses_and_doubles_nothing(
     assert set(broker.outputs) == wanted_outputs(keys)
 
 
+async def test_what_the_marker_covers_is_not_applied_again_though_its_commit_was_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A key that the marker covers may be deleted since: a processor could not tell its replay from new."""
+    broker = Broker("abcabcabca")
+    first = Life(broker)
+    await first.start()
+    await first.apply(6)
+    await first.work.checkpoint()
+    broker.committed = 0
+
+    given: list[int] = []
+    process = CountingProcessor.process
+
+    def noting(processor: CountingProcessor, batch: RecordBatch) -> Iterable[Output]:
+        given.extend(record.offset for record in batch.records)
+        return process(processor, batch)
+
+    monkeypatch.setattr(CountingProcessor, "process", noting)
+    await Life(broker).run(batch=4, every=1)
+    assert given == [6, 7, 8, 9]
+    assert broker.committed == 10
+
+
 async def test_order_of_a_checkpoint() -> None:
     broker = Broker("aabb")
     await Life(broker).run(batch=4, every=10)
