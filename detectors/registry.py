@@ -7,6 +7,7 @@ from detectors.behaviour.refusal_rate import RefusalRate
 from detectors.engine.telemetry_gap import TelemetryGap
 from detectors.session.budget import Budget
 from detectors.session.context_growth import ContextGrowth
+from detectors.session.foreign_arguments import ForeignArguments
 from detectors.session.orphaned_session import OrphanedSession
 from detectors.session.ping_pong import PingPong
 from detectors.session.retry_storm import RetryStorm
@@ -22,6 +23,7 @@ SESSION: tuple[SessionDetector, ...] = (
     Budget(),
     SpendForecast(),
     ContextGrowth(),
+    ForeignArguments(),
     OrphanedSession(),
 )
 BEHAVIOUR: tuple[BehaviourDetector, ...] = (RefusalRate(),)

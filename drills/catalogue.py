@@ -9,6 +9,7 @@ from drills.scripts import (
     clarification_loop,
     file_listing,
     invented_tool,
+    poisoned_index,
     silent_refusals,
     weekend_run,
 )
@@ -21,5 +22,6 @@ DRILLS: tuple[Drill, ...] = (
     bad_credentials_retry.DRILL,
     cheapest_flight.DRILL,
     weekend_run.DRILL,
+    poisoned_index.DRILL,
 )
 BY_NAME: dict[str, Drill] = {drill.name: drill for drill in DRILLS}
