@@ -41,7 +41,8 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     so that an agent with a skewed clock is neither early nor late. `declared_tools` and `credentials` (those
     declared at a start) are the names' hashes, joined; `foreign_credentials` are hashes of agent and
     credential of those used undeclared. `alarmed`: something was found that health does not explain.
-    `taught`: there is nothing more to learn from this session.
+    `taught`: there is nothing more to learn from this session. `opened_hour` (hours since 1970, of the first
+    event) tells a session from one of the same name that was forgotten before.
     """
 
     tenant: str
@@ -51,6 +52,7 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     started: bool = False
     start_ms: int = 0
     start_watermark_ms: int = 0
+    opened_hour: int = 0
     first_offset: int = 0
     last_offset: int = 0
     last_ms: int = 0
@@ -72,6 +74,7 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     user: str | None = None
     goal: str | None = None
     parent_session: str | None = None
+    idle_timeout_ms: float | None = None
     credentials: bytes = b""
     foreign_credentials: bytes = b""
     alarmed: bool = False
@@ -201,6 +204,10 @@ class SessionContext(Context):
     facts: SessionFacts
     watermark_ms: int
     wake_ms: float | None = None
+
+    def _scope(self, agent: str) -> str:
+        """A name that is used again is another session: what is found in it must be heard again."""
+        return f"{self.tenant}/{self.session}/{self.facts.opened_hour}"
 
     def __init__(self, profiles: Profiles | None = None) -> None:
         self._profiles = Profiles() if profiles is None else profiles

@@ -32,6 +32,7 @@ from schemas.event import AgentEvent
 SessionPipelineOutput = Detection | Window | Mark | SessionSummary | Fact
 
 NONE: Final[tuple[SessionPipelineOutput, ...]] = ()
+HOUR_MS: Final = 3_600_000
 NEVER: Final = float("inf")
 SEEN_BYTES: Final = 8 * 192
 MAX_DECLARED_BYTES: Final = 8 * 512
@@ -71,8 +72,8 @@ class SessionPipeline:
         profiles: Profiles | None = None,
         window_ms: int = 10_000,
         lateness_ms: int = 2_000,
-        linger_ms: int = 3_600_000,
-        forget_ms: int = 6 * 3_600_000,
+        linger_ms: int = HOUR_MS,
+        forget_ms: int = 6 * HOUR_MS,
         checkpointed: bool = True,
     ) -> None:
         self.partition = partition
@@ -300,6 +301,7 @@ class SessionPipeline:
         facts = SessionFacts(
             tenant=event.tenant,
             session=event.session,
+            opened_hour=time_ms // HOUR_MS,
             first_offset=source.offset,
             touched_ms=self._watermark_ms,
         )
@@ -401,8 +403,9 @@ class SessionPipeline:
         facts.steps = facts.llm_calls if facts.llm_calls > facts.tool_calls else facts.tool_calls
         if not facts.taught and event.status == "ok":
             lesson_of(record).add_tool_call(event)
-        if event.credential is not None:
-            self._teller.use_credential(facts, event, (*source, self._index), time_ms)
+        credential = event.credential
+        if credential is not None and name_hash(credential) not in facts.credentials:
+            self._teller.use_credential(record, event, (*source, self._index), time_ms)
 
     def _take_end(self, record: SessionRecord, event: Any, _source: Source, _time_ms: int) -> None:
         record.facts.outcome = event.outcome
@@ -436,6 +439,7 @@ class SessionPipeline:
         facts.user = event.user
         facts.goal = event.goal
         facts.parent_session = event.parent_session
+        facts.idle_timeout_ms = event.idle_timeout_ms
         if event.budget is not None:
             facts.token_cap = event.budget.tokens
             facts.step_cap = event.budget.steps

@@ -9,7 +9,9 @@ from drills.scripts import (
     clarification_loop,
     file_listing,
     invented_tool,
+    orphaned_session,
     poisoned_index,
+    rate_limit_storm,
     silent_refusals,
     weekend_run,
 )
@@ -22,6 +24,8 @@ DRILLS: tuple[Drill, ...] = (
     bad_credentials_retry.DRILL,
     cheapest_flight.DRILL,
     weekend_run.DRILL,
+    orphaned_session.DRILL,
+    rate_limit_storm.DRILL,
     poisoned_index.DRILL,
 )
 BY_NAME: dict[str, Drill] = {drill.name: drill for drill in DRILLS}

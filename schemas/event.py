@@ -21,6 +21,7 @@ from schemas.base import (
     Probability,
     ShortText,
     Utc,
+    epoch_ms,
 )
 
 EVENT_SCHEMA: Final = "agent.event/1"
@@ -51,6 +52,11 @@ class EventBase(Contract):
     )
     attributes: Annotated[dict[AttributeName, AttributeValue], Field(max_length=32)] | None = None
 
+    @property
+    def time_ms(self) -> int:
+        """The time in epoch milliseconds."""
+        return epoch_ms(self.time)
+
 
 class ToolSchema(Contract):
     """What a tool says its arguments are."""
@@ -80,6 +86,11 @@ class SessionStart(EventBase):
     budget: Budget | None = None
     user: Hash | None = None
     parent_session: Identifier | None = None
+    idle_timeout_ms: Milliseconds | None = Field(
+        default=None,
+        description="How long the session may be silent before it counts as left: 1 s to 5 h, else cut to "
+        "that; default 30 min.",
+    )
 
 
 class SessionEnd(EventBase):

@@ -77,7 +77,10 @@ class Budget(TypedDict, total=False):
 
 
 class StartFields(Common, total=False):
-    """``goal`` and ``user`` are hashed; ``goal_name`` and ``credential`` (a name, no secret) are sent."""
+    """``goal`` and ``user`` are hashed; ``goal_name`` and ``credential`` (a name, no secret) are sent.
+
+    ``idle_timeout_ms``: how long the session may be silent before it counts as left (default: 30 minutes).
+    """
 
     goal: str | None
     goal_name: str | None
@@ -89,6 +92,7 @@ class StartFields(Common, total=False):
     budget: Budget | None
     user: str | None
     parent_session: str | None
+    idle_timeout_ms: float | None
 
 
 class LlmFields(Common, total=False):
@@ -486,6 +490,7 @@ _CLEAN: Final[dict[str, Callable[[object], object]]] = {
     "cost_usd": _amount,
     "duration_ms": _amount,
     "ttft_ms": _amount,
+    "idle_timeout_ms": _amount,
     "confidence": _probability,
     "score": _probability,
     "top_score": _number,

@@ -211,6 +211,14 @@ class TestOrphanedSession:
         ended = [START, {"type": "session.end", "outcome": "abandoned"}]
         assert run(OrphanedSession(), events(ended), finish=True) == []
 
+    @pytest.mark.parametrize(
+        ("told_ms", "due_s"), [(2_500, 2.5), (0, 1.0), (1e12, 5 * 3_600.0), (None, 1_800.0)]
+    )
+    def test_a_session_says_how_long_it_may_be_silent(self, told_ms: float | None, due_s: float) -> None:
+        start = {**START, "idle_timeout_ms": told_ms}
+        [found] = Engine([OrphanedSession()], ()).run(events([start, LLM]))
+        assert (found.time - found.onset).total_seconds() == due_s
+
 
 class TestRefusalRate:
     def test_calls_that_do_not_say_are_unknown(self) -> None:
