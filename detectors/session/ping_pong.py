@@ -7,9 +7,13 @@ whose content hash came before, or a request or delegation without a hash. An an
 a tool call of the agent with a new result, is progress: it clears the agent's edges. A new request is
 neither.
 
+A task handed back and forth always brings new words. So a second count, a warning: how many requests,
+delegations and results two agents exchanged in strict turns, no third one speaking, whatever they hold.
+
 Derivation: a healthy exchange ends in an answer; eight questions in turn without one is more than field
 practice lets pass (R 4, Analyzer and Verifier asking each other for 11 days: halt both within ten exchanges).
-All agents of the cycle are reported, each with its own halt. The state keeps 24 edges and 64 hashes.
+All agents of the cycle are reported, each with its own halt. Sixteen turns: eight results, none of which was
+enough (measured on real runs that stalled: docs/evaluation.md). The state keeps 24 edges and 64 hashes.
 
 >>> from detectors.testing import events, run
 >>> ask = dict(type="message", agent="analyzer", to_agent="verifier", intent="clarification")
@@ -28,50 +32,57 @@ from typing import ClassVar
 
 import msgspec
 
-from detectors.base import HALT, NOTHING, Beginning, SessionContext, name_hash
+from detectors.base import HALT, NOTHING, SessionContext, name_hash
 from detectors.bounded import add_recent, find_recent, remember
-from schemas.detection import Detection
+from detectors.cycles import Edge, worn_cycle
+from schemas.detection import Detection, Severity
 from schemas.event import Message, ToolCall
 
 MAX_EDGES = 24
-MAX_CYCLE = 6
 MAX_KNOWN = 64
 MAX_REPORTED = 32
 
 
-class Edge(msgspec.Struct, array_like=True):
-    """Messages from one agent to another since either made progress."""
-
-    sender: str
-    receiver: str
-    since: Beginning
-    count: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class PingPong:
-    """`messages` is how many messages, over all edges of a cycle, make it one."""
+    """How many messages, over all edges of a cycle, make it one; how many turns make the second count."""
 
     messages: int = 8
+    turns: int = 16
 
     name: ClassVar[str] = "ping_pong"
     version: ClassVar[int] = 1
     wants: ClassVar[tuple[str, ...]] = ("message", "tool.call")
 
     class State(msgspec.Struct):
-        """Edges, least recent first; hashes of results and contents seen, and of reported cycles, joined."""
+        """Edges, least recent first; hashes of results and contents seen, and of reported cycles, joined; the
+        two agents that exchange turns, `count` of them.
+        """
 
         edges: list[Edge] = []
         known: bytes = b""
         reported: bytes = b""
+        turns: Edge | None = None
 
     def update(self, state: State, event: Message | ToolCall, context: SessionContext) -> Iterable[Detection]:
-        if isinstance(event, ToolCall):
+        if event.type == "tool.call":
             if state.edges and event.status == "ok":
                 call = (event.agent, event.tool, event.arguments_hash, event.result_hash)
                 if _is_new(state, *call):
                     _progress(state, event.agent)
             return NOTHING
+        handed = () if event.intent in {"clarification", "answer"} else self._hand(state, event, context)
+        return (*handed, *self._circle(state, event, context))
+
+    def _hand(self, state: State, event: Message, context: SessionContext) -> Iterable[Detection]:
+        turns = state.turns
+        if turns is None or (event.agent, event.to_agent) != (turns.receiver, turns.sender):
+            turns = state.turns = Edge(event.agent, event.to_agent, context.here())
+        turns.sender, turns.receiver = event.agent, event.to_agent
+        turns.count += 1
+        return self._report(state, [turns], "warning", context) if turns.count == self.turns else NOTHING
+
+    def _circle(self, state: State, event: Message, context: SessionContext) -> Iterable[Detection]:
         content = event.content_hash
         new = content is not None and _is_new(state, content)
         if event.intent in {"answer", "result"}:
@@ -85,53 +96,37 @@ class PingPong:
         if edge is None:
             edge = add_recent(state.edges, Edge(*ends, context.here()), MAX_EDGES)
         edge.count += 1
-        cycle = self._cycle(state.edges, edge)
-        return self._report(state, cycle, event, context) if cycle else NOTHING
-
-    def _cycle(self, edges: list[Edge], last: Edge) -> list[Edge]:
-        """The shortest worn cycle through `last`, its edges in order; empty if there is none."""
-        paths = [[last]]
-        for length in range(1, MAX_CYCLE + 1):
-            needed = max(2, -(-self.messages // length))
-            for path in paths:
-                if path[-1].receiver == last.sender and all(edge.count >= needed for edge in path):
-                    return path
-            paths = [
-                [*path, edge]
-                for path in paths
-                for edge in edges
-                if edge.count >= 2
-                and edge.sender == path[-1].receiver
-                and all(edge.receiver != taken.receiver for taken in path)
-            ][:MAX_EDGES]
-        return []
+        cycle = worn_cycle(state.edges, edge, self.messages)
+        return self._report(state, cycle, "critical", context) if cycle else NOTHING
 
     def _report(
-        self, state: State, cycle: list[Edge], event: Message, context: SessionContext
+        self, state: State, edges: list[Edge], severity: Severity, context: SessionContext
     ) -> Iterable[Detection]:
-        agents = sorted(edge.sender for edge in cycle)
+        agents = sorted({edge.sender for edge in edges} | {edge.receiver for edge in edges})
         names = ", ".join(agents)
-        known = name_hash(names)
+        worn = severity == "critical"
+        known = name_hash(names if worn else f"turns/{names}")
         if known in state.reported:
             return NOTHING
         state.reported = remember(state.reported, known, MAX_REPORTED)
-        count = sum(edge.count for edge in cycle)
+        count = sum(edge.count for edge in edges)
+        how = "in circles; none has got any further." if worn else "in turns; no result has been enough."
         return [
             context.detection(
                 self,
                 agent=agent,
                 trigger=f"{names}/{agent}",
-                severity="critical",
-                metric="messages_without_progress",
+                severity=severity,
+                metric="messages_without_progress" if worn else "turns",
                 observed=count,
-                threshold=self.messages,
+                threshold=self.messages if worn else self.turns,
                 sample_size=count,
-                since=min((edge.since for edge in cycle), key=lambda begun: begun.offset),
-                event_ids=(*(edge.since.event_id for edge in cycle), event.event_id),
-                summary=f"{names} sent each other {count} messages in circles; none has got any further.",
-                suggested=HALT,
+                since=min((edge.since for edge in edges), key=lambda begun: begun.offset),
+                event_ids=(*(edge.since.event_id for edge in edges), context.event_id),
+                summary=f"{names} sent each other {count} messages {how}",
+                suggested=HALT if worn else None,
             )
-            for agent in agents
+            for agent in (agents if worn else agents[:1])
         ]
 
 
