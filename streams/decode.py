@@ -2,8 +2,8 @@
 
 Exactly one event or one dead letter comes of every event in a record, in order; a record that cannot be read
 at all is one dead letter. The common case is a straight line (orjson, a look for duplicate keys and depth,
-pydantic); whatever looks odd there is read again by `_reread`, which is slow, exact, and can tell a bad event
-from its neighbours.
+a struct); whatever looks odd there is read again by `_reread`, which is slow, exact, and can tell a bad event
+from its neighbours, and by the model of `schemas.event`, which has the last word on what is an event.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 from pydantic import ValidationError
 
+from detectors.events import fast_event, from_model
 from schemas.base import (
     MAX_EVENTS_PER_MESSAGE,
     MAX_FUTURE_MS,
@@ -63,19 +64,26 @@ def decode(
 ) -> list[Decoded]:
     """The events and dead letters of one record of `agent.events`, in their order. Never raises.
 
+    The events are the structs of `detectors.events`.
+
     Args:
         value: one event or an array of up to 1,000, JSON; None is a tombstone.
         topic, partition, offset: where the record stands, for the dead letter.
         broker_time_ms: the broker's time of the record, against which the events' times are held; None in a
             backtest, which has no broker: no event is then refused for its time.
     """
-    found = read_events(value)
+    event = None if value is None else _usual(value)
+    if event is not None and (
+        broker_time_ms is None or -MAX_PAST_MS <= event.time_ms - broker_time_ms <= MAX_FUTURE_MS
+    ):
+        return [event]
+    found = _read(value, _event)
     flawless = True
     for place, item in enumerate(found):
         if item.__class__ is Flaw:
             flawless = False
         elif broker_time_ms is not None:
-            ahead_ms = item.time.timestamp() * 1000 - broker_time_ms  # type: ignore[union-attr]
+            ahead_ms = item.time_ms - broker_time_ms  # type: ignore[union-attr]
             if not -MAX_PAST_MS <= ahead_ms <= MAX_FUTURE_MS:
                 flawless = False
                 found[place] = _numbered(clock_flaw(ahead_ms), place + 1, len(found))
@@ -84,15 +92,50 @@ def decode(
     return list(with_dead_letters(found, value, topic, partition, offset, broker_time_ms))
 
 
+def _usual(value: bytes) -> AgentEvent | None:
+    """The event of a message that is one event, and nothing odd about it at a glance; None for all others.
+
+    Each key written has a colon; those in texts, two or more in a time, come on top (only an escape could
+    hide one). So if there are no more than that for the keys found, none was written twice, and no object but
+    those looked at has any: only arrays could go deep.
+    """
+    if b"\\" in value or len(value) > MAX_MESSAGE_BYTES:
+        return None
+    try:
+        message = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+    event = fast_event(message)
+    if event is None:
+        return None
+    colons = len(message) + 2
+    if event.attributes is not None:
+        colons += len(event.attributes)
+    if event.type == "llm.call":
+        if event.cost_usd is None:
+            _set_cost(event, message)
+    elif event.type == "tool.call":
+        if event.result_shape is not None:
+            colons += event.result_shape.count(":")
+    elif event.type == "session.start" and event.budget is not None:
+        colons += len(message["budget"])
+    return event if colons == value.count(b":") and value.count(b"[") < MAX_NESTING - 2 else None
+
+
 def read_events(value: bytes | None) -> list[AgentEvent | Flaw]:
-    """The events of one message, without the check of their time; a `Flaw` stands where one was not taken in.
+    """The events of one message, as models, without the check of their time; a `Flaw` stands where one was
+    not taken in.
 
     Never raises, never returns an empty list.
     """
+    return _read(value, validated)
+
+
+def _read(value: bytes | None, take: Callable[[Any], AgentEvent | Flaw]) -> list[AgentEvent | Flaw]:
     try:
         message = _parse(value or b"")
         if message.__class__ is not list:
-            return [validated(message)]
+            return [take(message)]
         if not message:
             raise UnreadableError("invalid", "the array is empty: expected at least one event")
         if len(message) > MAX_EVENTS_PER_MESSAGE:
@@ -102,7 +145,7 @@ def read_events(value: bytes | None) -> list[AgentEvent | Flaw]:
             raise UnreadableError("too_many_events", detail)
     except UnreadableError as error:
         return [error.flaw]
-    return [_numbered(validated(item), place, len(message)) for place, item in enumerate(message, 1)]
+    return [_numbered(take(item), place, len(message)) for place, item in enumerate(message, 1)]
 
 
 def dead_letter(
@@ -180,14 +223,8 @@ def _parse(value: bytes) -> Any:
         return _reread(value, error)
     if b"\\" in value and b"\\u0000" in value:
         return _reread(value, None)
-    written_keys = value.translate(None, b" \t\n\r").count(b'":')
-    if message.__class__ is dict and value.count(b"[") < MAX_NESTING:
-        attributes = message.get("attributes")
-        keys = len(message) + (len(attributes) if attributes.__class__ is dict else 0)
-        if keys == written_keys:  # so no other object has keys, and only arrays could go deep
-            return message
     depth, keys = _shape(message)
-    if depth > MAX_NESTING or keys != written_keys:
+    if depth > MAX_NESTING or keys != value.translate(None, b" \t\n\r").count(b'":'):
         return _reread(value, None)
     return message
 
@@ -302,6 +339,21 @@ def _flaw_of_text(text: str) -> Flaw | None:
 # --- plain values to events ---
 
 
+def _event(raw: Any) -> AgentEvent | Flaw:
+    """As `validated`, as a struct: what the struct does not take, the model decides on."""
+    event = fast_event(raw) if raw.__class__ is dict else None
+    if event is None:
+        slow = validated(raw)
+        return slow if isinstance(slow, Flaw) else from_model(slow)
+    if event.type == "llm.call" and event.cost_usd is None:
+        _set_cost(event, raw)
+    return event
+
+
+def _set_cost(event: Any, raw: dict[str, Any]) -> None:
+    event.cost_usd = _price(raw, event.time)
+
+
 def validated(raw: Any) -> AgentEvent | Flaw:
     """One event of its plain values. Types are taken strictly: a number in quotes is not a number."""
     if raw.__class__ is not dict:
@@ -311,10 +363,11 @@ def validated(raw: Any) -> AgentEvent | Flaw:
         return Flaw("unknown_schema", f'schema: expected "{EVENT_SCHEMA}", got {got}')
     try:
         raw["time"] = _time(raw["time"])
-        if raw.get("as_of") is not None:
+        kind = raw.get("type")
+        if kind == "retrieval" and raw.get("as_of") is not None:
             raw["as_of"] = _time(raw["as_of"])
-        if raw.get("type") == "llm.call" and raw.get("cost_usd") is None:
-            _price(raw)
+        elif kind == "llm.call" and raw.get("cost_usd") is None:
+            raw["cost_usd"] = _price(raw, raw["time"])
         return _validate(raw, strict=True)
     except ValidationError as error:
         return _second_look(raw, error)
@@ -322,19 +375,19 @@ def validated(raw: Any) -> AgentEvent | Flaw:
         return _flaw_of_times(raw)
 
 
-def _price(raw: dict[str, Any]) -> None:
-    """Sets the cost of a model call that does not say it, if the price table knows the model.
+def _price(raw: dict[str, Any], time: datetime) -> float | None:
+    """The cost of a model call that does not say it, if the price table knows the model.
 
     A call without any token was not counted rather than free: its cost stays unknown.
     """
     model = raw.get("response_model") or raw.get("request_model")
     provider = raw.get("provider")
     if not isinstance(model, str) or not (provider is None or isinstance(provider, str)):
-        return
+        return None
     sent, received = _tokens(raw, "input_tokens"), _tokens(raw, "output_tokens")
-    if sent + received > 0:
-        cached = _tokens(raw, "cache_read_tokens")
-        raw["cost_usd"] = cost_usd(provider, model, sent, received, cached, raw["time"])
+    if sent + received == 0:
+        return None
+    return cost_usd(provider, model, sent, received, _tokens(raw, "cache_read_tokens"), time)
 
 
 def _tokens(raw: dict[str, Any], field: str) -> int:

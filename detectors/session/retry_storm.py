@@ -136,11 +136,11 @@ class RetryStorm:
 
 
 def _callee(event: ToolCall | LlmCall) -> str:
-    return event.tool if isinstance(event, ToolCall) else event.request_model
+    return event.tool if event.type == "tool.call" else event.request_model
 
 
 def _key(event: ToolCall | LlmCall, kind: str) -> int:
     """Arguments tell calls apart only where another argument might have helped."""
-    arguments = event.arguments_hash if kind == "other" and isinstance(event, ToolCall) else ""
+    arguments = event.arguments_hash if kind == "other" and event.type == "tool.call" else ""
     call = (event.agent, event.type, _callee(event), kind, arguments)
     return xxhash.xxh64_intdigest("\x1f".join(call).encode())

@@ -72,7 +72,7 @@ class ToolLoop:
         heard: dict[str, str] = {}
 
     def update(self, state: State, event: ToolCall | Message, context: SessionContext) -> Iterable[Detection]:
-        if isinstance(event, Message):
+        if event.type == "message":
             return self._hear(state, event)
         if event.status != "ok":
             return NOTHING

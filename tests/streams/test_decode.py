@@ -7,13 +7,13 @@ import json
 import os
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.base import MAX_MESSAGE_BYTES, epoch_ms
 from schemas.dead_letter import DeadLetter
-from schemas.event import EventBase, LlmCall
 from streams.decode import decode
 
 EXAMPLES = int(os.environ.get("WATCHKEEPER_DECODE_EXAMPLES", "150"))
@@ -39,7 +39,7 @@ def encoded(**changes: Any) -> bytes:
     return json.dumps({**EVENT, **changes}).encode()
 
 
-def read(value: bytes | None, broker_time_ms: float | None = None) -> list[EventBase | DeadLetter]:
+def read(value: bytes | None, broker_time_ms: float | None = None) -> list[Any]:
     return list(decode(value, "agent.events", 3, 17, broker_time_ms))
 
 
@@ -65,7 +65,7 @@ def nested(depth: int) -> Any:
 class TestTaken:
     def test_an_event_becomes_its_model(self) -> None:
         (event,) = read(encoded(cost_usd=0.5, attributes={"lang": "en", "vip": True}))
-        assert isinstance(event, LlmCall)
+        assert event.type == "llm.call"
         assert (event.cost_usd, event.attributes) == (0.5, {"lang": "en", "vip": True})
         assert epoch_ms(event.time) == NOON_MS
 
@@ -94,7 +94,7 @@ class TestTaken:
         self, change: dict[str, Any], cost_usd: float | None
     ) -> None:
         (event,) = read(encoded(**change))
-        assert isinstance(event, LlmCall)
+        assert event.type == "llm.call"
         assert event.cost_usd == (cost_usd if cost_usd is None else pytest.approx(cost_usd))
 
     @pytest.mark.parametrize(
@@ -109,14 +109,14 @@ class TestTaken:
     )
     def test_rfc_3339_in_its_forms_is_kept_in_utc(self, time: str) -> None:
         (event,) = read(encoded(time=time))
-        assert isinstance(event, LlmCall)
+        assert event.type == "llm.call"
         assert epoch_ms(event.time) == NOON_MS
         assert event.time.utcoffset() is not None
         assert event.time.isoformat().endswith("+00:00")
 
     def test_a_whole_float_is_an_integer_as_in_json_schema(self) -> None:
         (event,) = read(encoded(input_tokens=10.0))
-        assert isinstance(event, LlmCall)
+        assert event.type == "llm.call"
         assert event.input_tokens == 10
 
     @pytest.mark.parametrize("indent", [None, 2])
@@ -279,7 +279,7 @@ quick = settings(
 def check(value: bytes, expected: int | None = None) -> None:
     found = read(value, NOON_MS)
     assert found
-    assert all(isinstance(item, EventBase | DeadLetter) for item in found)
+    assert all(isinstance(item, msgspec.Struct | DeadLetter) for item in found)
     if expected is not None:
         assert len(found) == expected
 
