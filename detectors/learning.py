@@ -5,12 +5,13 @@ matters, as long as nothing has to be left out for its size. Ranges come from th
 hashes of their ids: a sample of all there have been, drawn alike from the first and the newest, so a slow
 drift cannot push it along. A deployment of a tool makes the agent's knowledge of that tool begin anew.
 
->>> from detectors.summary import AgentUse, SessionSummary, ToolUse
+>>> from detectors.summary import AgentUse, CallForm, SessionSummary
 >>> learner, state = Learner(min_sessions=2), Learned()
 >>> for number in range(2):
-...     use = AgentUse(tools={"search": ToolUse(calls=1, keyed_calls=1, required=["q"], keys=["q"])})
-...     session = SessionSummary(agent="a", session=f"s{number}", start_ms=0, end_ms=9_000 * number, use=use,
-...                              steps=3 + number, source_topic="t", source_partition=0, source_offset=number)
+...     use = AgentUse(calls=[CallForm("search", keys=["q", "page"][: number + 1], calls=1)])
+...     session = SessionSummary(
+...         tenant="t", agent="a", session=f"s{number}", start_ms=0, end_ms=9_000 * number, use=use,
+...         steps=3 + number, source_topic="t", source_partition=0, source_offset=number)
 ...     learner.learn(state, session)
 ...     profile = learner.due(state, "default", "a")
 >>> profile.sessions, profile.tools["search"].required, profile.steps.max
@@ -28,12 +29,14 @@ import msgspec
 from xxhash import xxh64_intdigest
 
 from detectors.profile import MIN_SESSIONS, AgentProfile, Range, ToolProfile
-from detectors.summary import OVERHEAD, TOOL_OVERHEAD, AgentUse, Fact, SessionSummary, ToolUse, shape_hash
+from detectors.summary import AgentUse, CallForm, Fact, SessionSummary, shape_hash
 
 ROOM: Final = 12 * 1024
 MAX_TOOL_SHAPES: Final = 16
 MAX_CREDENTIALS: Final = 32
 SAMPLE: Final = 64
+OVERHEAD: Final = 4
+TOOL_OVERHEAD: Final = 32
 GROWTH: Final = 1.1
 TOTALS: Final = ("steps", "tokens", "cost_usd", "duration_ms", "input_tokens")
 
@@ -106,7 +109,6 @@ class Learner:
                 # Credentials are renewed: the oldest goes.
                 state.credentials = [*state.credentials, credential][-MAX_CREDENTIALS:]
                 state.changed = True
-        state.open |= not _unite(state, state.scopes, use.scopes)
         for request, responses in use.models.items():
             if request not in state.models:
                 if not _take(state, len(request) + TOOL_OVERHEAD):
@@ -114,15 +116,18 @@ class Learner:
                     continue
                 state.models[request] = []
             state.open |= not _unite(state, state.models[request], responses)
-        for name, tool in use.tools.items():
-            known = state.tools.get(name)
+        tools: set[str] = set()
+        for form in use.calls:
+            known = state.tools.get(form.tool)
             if known is None:
-                if not _take(state, len(name) + TOOL_OVERHEAD):
+                if not _take(state, len(form.tool) + TOOL_OVERHEAD):
                     state.open = True
                     continue
-                known = state.tools[name] = ToolProfile()
+                known = state.tools[form.tool] = ToolProfile()
                 state.changed = True
-            _learn_tool(state, known, tool)
+            known.sessions += form.tool not in tools
+            tools.add(form.tool)
+            _learn_form(state, known, form)
 
 
 def profile(state: Learned, tenant: str, agent: str) -> AgentProfile:
@@ -154,25 +159,26 @@ def profile(state: Learned, tenant: str, agent: str) -> AgentProfile:
     )
 
 
-def _learn_tool(state: Learned, known: ToolProfile, tool: ToolUse) -> None:
-    if tool.keyed_calls:
-        required = tool.required
-        if known.keyed_calls:
-            required = [key for key in known.required if key in tool.required]
+def _learn_form(state: Learned, known: ToolProfile, form: CallForm) -> None:
+    if form.keys is not None:
+        required = [key for key in known.required if key in form.keys] if known.keyed_calls else form.keys
         if required != known.required:
             known.required = list(required)
             state.changed = True
-        known.open |= not _unite(state, known.keys, tool.keys)
-    known.sessions += 1
-    for name in ("calls", "keyed_calls", "counted_calls", "short_calls", "hollow_calls", "empty_calls"):
-        setattr(known, name, getattr(known, name) + getattr(tool, name))
-    known.open |= tool.open
-    known.open |= not _unite(state, known.effects, tool.effects)
-    for shape in tool.shapes:
-        _learn_shape(state, known, shape)
+        known.keyed_calls += form.calls
+        known.open |= not _unite(state, known.keys, form.keys)
+    for name in ("calls", "counted_calls", "short_calls", "hollow_calls", "empty_calls"):
+        setattr(known, name, getattr(known, name) + getattr(form, name))
+    known.open |= form.open
+    if form.effect is not None:
+        known.open |= not _unite(state, known.effects, (form.effect,))
+    if form.scope is not None:
+        state.open |= not _unite(state, state.scopes, (form.scope,))
+    if form.shape is not None:
+        _learn_shape(state, known, form.shape, form.calls)
 
 
-def _learn_shape(state: Learned, known: ToolProfile, shape: str) -> None:
+def _learn_shape(state: Learned, known: ToolProfile, shape: str, calls: int) -> None:
     """Count a shape, under its text if that is known from any session, else under its hash."""
     if shape not in known.shapes:
         hashed = shape_hash(shape)
@@ -189,7 +195,7 @@ def _learn_shape(state: Learned, known: ToolProfile, shape: str) -> None:
             return
         known.shapes[shape] = 0
         state.changed = True
-    known.shapes[shape] += 1
+    known.shapes[shape] += calls
 
 
 def _unite(state: Learned, known: list[str], names: Iterable[str]) -> bool:

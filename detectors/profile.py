@@ -25,7 +25,7 @@ MIN_SESSIONS: Final = 5
 MAX_DECODED: Final = 4_096
 
 
-class Range(msgspec.Struct, omit_defaults=True):
+class Range(msgspec.Struct):
     """What healthy sessions took: quantiles of a sample of them, and the most of all."""
 
     p50: float = 0.0
@@ -53,7 +53,7 @@ class ToolProfile(msgspec.Struct, omit_defaults=True):
 class AgentProfile(msgspec.Struct, tag_field="schema", tag=PROFILE_SCHEMA, omit_defaults=True, kw_only=True):
     """One agent; fields as in `schemas.profile`."""
 
-    tenant: str = "default"
+    tenant: str
     agent: str
     sessions: int
     updated_ms: int = 0

@@ -2,18 +2,17 @@
 only mean something beside those of other sessions.
 
 A `Lesson` grows inside the session's own state, so it is small: `ROOM` characters of names and shapes for all
-agents together; a result shape there is no room for is kept as its hash, anything else that does not fit
-marks its owner `open`. It is made of the events alone, never of what is already known, so that a replay makes
-it again.
+agents together. A result shape there is no room for is kept as its hash; what does not fit at all is counted
+as left out. It is made of the events alone, never of what is already known, so that a replay makes it again.
 
 >>> from detectors.testing import event
 >>> call = dict(type="tool.call", tool="search", arguments_hash="a", argument_keys=["q"], status="ok")
 >>> lesson = Lesson()
->>> lesson.add_tool_call(event(0, call))
->>> lesson.add_tool_call(event(1, dict(call, argument_keys=["q", "page"])))
->>> tool = lesson.agents["agent"].tools["search"]
->>> tool.required, tool.keys, tool.calls
-(['q'], ['q', 'page'], 2)
+>>> for number in range(3):
+...     lesson.add_tool_call(event(number, dict(call, result_items=number)))
+>>> [form] = lesson.use_of("agent").calls
+>>> form.tool, form.keys, form.calls, form.empty_calls
+('search', ['q'], 3, 1)
 """
 
 from __future__ import annotations
@@ -26,24 +25,25 @@ from xxhash import xxh64_hexdigest
 from schemas.window import FACT_SCHEMA, SUMMARY_SCHEMA
 
 ROOM: Final = 1_280
-MAX_AGENTS: Final = 8
-MAX_SHAPES: Final = 8
 MAX_SHAPE_CHARS: Final = 400
-OVERHEAD: Final = 4
-TOOL_OVERHEAD: Final = 32
+OVERHEAD: Final = 24
 
 FactKind = Literal["spawn", "credential", "deployment"]
 
 
-class ToolUse(msgspec.Struct, omit_defaults=True):
-    """How a session called a tool, and what came back; calls that failed are left out."""
+FormKey = tuple[str, str, tuple[str, ...] | None, str | None, str | None, str | None]
+"""Agent, tool, argument keys, result shape, effect and scope."""
 
+
+class CallForm(msgspec.Struct, omit_defaults=True):
+    """One way a session called a tool and what came back; calls that failed are left out."""
+
+    tool: str
+    keys: list[str] | None = None
+    shape: str | None = None
+    effect: str | None = None
+    scope: str | None = None
     calls: int = 0
-    keyed_calls: int = 0
-    required: list[str] = []
-    keys: list[str] = []
-    shapes: list[str] = []
-    effects: list[str] = []
     counted_calls: int = 0
     short_calls: int = 0
     hollow_calls: int = 0
@@ -54,132 +54,144 @@ class ToolUse(msgspec.Struct, omit_defaults=True):
 class AgentUse(msgspec.Struct, omit_defaults=True):
     """What one agent of a session used. Credentials are hashes, in hex."""
 
-    tools: dict[str, ToolUse] = {}
+    calls: list[CallForm] = []
     credentials: list[str] = []
-    scopes: list[str] = []
     models: dict[str, list[str]] = {}
     input_tokens: int = 0
     open: bool = False
 
 
 class Lesson(msgspec.Struct, omit_defaults=True):
-    """What a session has shown so far, by agent."""
+    """What a session has shown so far.
+
+    `forms` counts, by form, calls and of them those that said items and total, fewer items than the total, no
+    item though the total is not 0, and no item. `open` are tools of agents of which something was left out.
+    """
 
     room: int = ROOM
-    agents: dict[str, AgentUse] = {}
+    forms: dict[FormKey, list[int]] = {}
+    models: dict[tuple[str, str, str], int] = {}
+    credentials: list[tuple[str, str]] = []
+    input_tokens: dict[str, int] = {}
+    open: list[tuple[str, str]] = []
+    crowded: bool = False
 
     def add_tool_call(self, event: Any) -> None:
         """Take a `tool.call` that succeeded."""
-        use = self.agents.get(event.agent)
-        if use is None and (use := self._agent(event.agent)) is None:
-            return
-        tool = use.tools.get(event.tool)
-        if tool is None and (tool := self._tool(use, event.tool)) is None:
-            return
-        tool.calls += 1
         keys = event.argument_keys
         if keys is not None:
-            tool.keyed_calls += 1
-            if keys != tool.keys:
-                self._add_keys(tool, keys)
-        shape = event.result_shape
-        if shape is not None and shape not in tool.shapes:
-            self._add_shape(tool, shape)
+            keys = tuple(keys)
+        form = (event.agent, event.tool, keys, event.result_shape, event.effect, event.scope)
+        counts = self.forms.get(form)
+        if counts is None:
+            counts = self._open_form(form)
+        counts[0] += 1
         items = event.result_items
         if items is not None:
-            _count_items(tool, items, event.result_total)
-        if event.effect is not None and event.effect not in tool.effects:
-            tool.open |= not self._add_name(tool.effects, event.effect)
-        if event.credential is not None:
-            self.add_credential(event.agent, event.credential)
-        if event.scope is not None and event.scope not in use.scopes:
-            use.open |= not self._add_name(use.scopes, event.scope)
+            _count_items(counts, items, event.result_total)
 
     def add_llm_call(self, event: Any) -> None:
         """Take an `llm.call` that succeeded."""
-        use = self.agents.get(event.agent)
-        if use is None and (use := self._agent(event.agent)) is None:
-            return
-        use.input_tokens = max(use.input_tokens, event.input_tokens)
-        response = event.response_model
-        if response is None:
-            return
-        responses = use.models.get(event.request_model)
-        if responses is None:
-            if not self._take(len(event.request_model) + TOOL_OVERHEAD):
-                use.open = True
+        agent, tokens = event.agent, event.input_tokens
+        most = self.input_tokens.get(agent)
+        if most is None:
+            if not self._take(len(agent)):
                 return
-            responses = use.models[event.request_model] = []
-        if response not in responses:
-            use.open |= not self._add_name(responses, response)
+            self.input_tokens[agent] = tokens
+        elif tokens > most:
+            self.input_tokens[agent] = tokens
+        response = event.response_model
+        if response is not None:
+            answer = (agent, event.request_model, response)
+            if answer not in self.models and self._take(sum(map(len, answer))):
+                self.models[answer] = 1
 
     def add_credential(self, agent: str, credential: str) -> None:
         """Take a credential that the agent declared or used."""
-        use = self._agent(agent)
-        if use is None:
-            return
-        hashed = credential_hash(credential)
-        if hashed not in use.credentials:
-            use.open |= not self._add_name(use.credentials, hashed)
+        used = (agent, credential_hash(credential))
+        if used not in self.credentials and self._take(len(agent) + 16):
+            self.credentials.append(used)
 
-    def _agent(self, agent: str) -> AgentUse | None:
-        use = self.agents.get(agent)
-        if use is None and len(self.agents) < MAX_AGENTS and self._take(len(agent) + TOOL_OVERHEAD):
-            use = self.agents[agent] = AgentUse()
-        return use
+    def agents(self) -> list[str]:
+        """Those who did something, in the order they began to."""
+        return list(
+            dict.fromkeys(
+                (*self.input_tokens, *(form[0] for form in self.forms), *(a for a, _ in self.credentials))
+            )
+        )
 
-    def _tool(self, use: AgentUse, name: str) -> ToolUse | None:
-        if not self._take(len(name) + TOOL_OVERHEAD):
-            use.open = True
-            return None
-        tool = use.tools[name] = ToolUse()
-        return tool
+    def use_of(self, agent: str) -> AgentUse:
+        """What one of the agents did."""
+        models: dict[str, list[str]] = {}
+        for who, request, response in self.models:
+            if who == agent:
+                models.setdefault(request, []).append(response)
+        return AgentUse(
+            calls=[
+                _call_form(form, counts, open_=form[:2] in self.open)
+                for form, counts in self.forms.items()
+                if form[0] == agent
+            ],
+            credentials=[credential for who, credential in self.credentials if who == agent],
+            models=models,
+            input_tokens=self.input_tokens.get(agent, 0),
+            open=self.crowded,
+        )
 
-    def _add_keys(self, tool: ToolUse, keys: list[str]) -> None:
-        if tool.keyed_calls == 1:
-            tool.required = [key for key in keys if self._take(len(key) + OVERHEAD)]
-            tool.keys = list(tool.required)
-            tool.open |= len(tool.keys) < len(keys)
-            return
-        if any(key not in keys for key in tool.required):
-            tool.required = [key for key in tool.required if key in keys]
-        for key in keys:
-            if key not in tool.keys:
-                tool.open |= not self._add_name(tool.keys, key)
-
-    def _add_shape(self, tool: ToolUse, shape: str) -> None:
-        hashed = shape_hash(shape)
-        if hashed in tool.shapes:
-            return
-        if len(tool.shapes) >= MAX_SHAPES:
-            tool.open = True
-            return
-        # A quarter of the room stays free for names.
-        fits = len(shape) <= MAX_SHAPE_CHARS and self.room - len(shape) >= ROOM // 4
-        tool.open |= not self._add_name(tool.shapes, shape if fits else hashed)
-
-    def _add_name(self, names: list[str], name: str) -> bool:
-        if not self._take(len(name) + OVERHEAD):
-            return False
-        names.append(name)
-        return True
+    def _open_form(self, form: FormKey) -> list[int]:
+        """The counts of a form that is new, in as much detail as there is room for."""
+        agent, tool, keys, shape, effect, scope = form
+        characters = len(agent) + len(tool) + len(effect or "") + len(scope or "")
+        if keys is not None:
+            characters += sum(map(len, keys)) + 2 * len(keys)
+        if shape is not None and (len(shape) > MAX_SHAPE_CHARS or characters + len(shape) > self.room // 2):
+            shape = shape_hash(shape)
+            form = (agent, tool, keys, shape, effect, scope)
+            if form in self.forms:
+                return self.forms[form]
+        if not self._take(characters + len(shape or "")):
+            if (agent, tool) not in self.open and any(known[:2] == (agent, tool) for known in self.forms):
+                self.open.append((agent, tool))
+            return [0] * 5
+        counts = self.forms[form] = [0] * 5
+        return counts
 
     def _take(self, characters: int) -> bool:
+        characters += OVERHEAD
         if characters > self.room:
+            self.crowded = True
             return False
         self.room -= characters
         return True
 
 
-def _count_items(tool: ToolUse, items: int, total: int | None) -> None:
+def _call_form(form: FormKey, counts: list[int], *, open_: bool) -> CallForm:
+    _, tool, keys, shape, effect, scope = form
+    calls, counted_calls, short_calls, hollow_calls, empty_calls = counts
+    return CallForm(
+        tool=tool,
+        keys=None if keys is None else list(keys),
+        shape=shape,
+        effect=effect,
+        scope=scope,
+        calls=calls,
+        counted_calls=counted_calls,
+        short_calls=short_calls,
+        hollow_calls=hollow_calls,
+        empty_calls=empty_calls,
+        open=open_,
+    )
+
+
+def _count_items(counts: list[int], items: int, total: int | None) -> None:
     if items == 0:
-        tool.empty_calls += 1
+        counts[4] += 1
     if total is not None:
-        tool.counted_calls += 1
+        counts[1] += 1
         if items < total:
-            tool.short_calls += 1
+            counts[2] += 1
             if items == 0:
-                tool.hollow_calls += 1
+                counts[3] += 1
 
 
 def shape_hash(shape: str) -> str:
@@ -201,7 +213,7 @@ class SessionSummary(
     so what does not exceed the last one was there before.
     """
 
-    tenant: str = "default"
+    tenant: str
     agent: str
     session: str
     start_ms: int
@@ -230,7 +242,7 @@ class SessionSummary(
 class Fact(msgspec.Struct, tag_field="schema", tag=FACT_SCHEMA, omit_defaults=True, kw_only=True):
     """Something that has to be seen beside what other sessions did; as `schemas.window.AgentFact`."""
 
-    tenant: str = "default"
+    tenant: str
     kind: FactKind
     agent: str
     session: str

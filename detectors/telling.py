@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from detectors.base import SessionFacts, name_hash
+from detectors.base import name_hash
 from detectors.records import SessionRecord
 from detectors.summary import Fact, FactKind, Lesson, SessionSummary, credential_hash
 from schemas.detection import Detection
@@ -62,10 +62,13 @@ class Teller:
             lesson_of(record).add_credential(event.agent, event.credential)
         self.tell("credential", event, place, time_ms, credential=credential_hash(event.credential))
 
-    def use_credential(self, facts: SessionFacts, event: Any, place: EventPlace, time_ms: int) -> None:
-        """A call is made with a credential: a fact the first time an agent uses one nobody declared."""
-        if name_hash(event.credential) in facts.credentials:
-            return
+    def use_credential(self, record: SessionRecord, event: Any, place: EventPlace, time_ms: int) -> None:
+        """A call is made with a credential that no start of the session declared: a fact the first time this
+        agent uses it.
+        """
+        facts = record.facts
+        if not facts.taught and event.status == "ok":
+            lesson_of(record).add_credential(event.agent, event.credential)
         digest = name_hash(f"{event.agent}\x1f{event.credential}")
         if digest in facts.foreign_credentials or len(facts.foreign_credentials) >= MAX_CREDENTIALS_BYTES:
             return
@@ -102,14 +105,14 @@ def teach(record: SessionRecord, place: EventPlace) -> list[SessionSummary]:
             tokens=facts.tokens,
             cost_usd_micro=int(facts.cost_usd * 1e6 + 0.5),
             cost_unknown_calls=facts.cost_unknown_calls,
-            use=use,
+            use=lesson.use_of(agent),
             source_topic=topic,
             source_partition=partition,
             source_offset=offset,
             source_index=index,
             source_ordinal=number,
         )
-        for number, (agent, use) in enumerate(lesson.agents.items())
+        for number, agent in enumerate(lesson.agents())
     ]
 
 

@@ -34,7 +34,8 @@ class ToolProfile(Contract):
     required: list[Identifier] = Field(default_factory=list, description="Argument keys every call had.")
     keys: list[Identifier] = Field(default_factory=list, description="Argument keys any call had.")
     shapes: dict[Shape, Count] = Field(
-        default_factory=dict, description="Result shape to the sessions in which it was returned."
+        default_factory=dict,
+        description="Result shape to the calls that returned it; `#` and a hash where it is too long.",
     )
     effects: list[Identifier] = Field(default_factory=list)
     counted_calls: Count = Field(default=0, description="Calls that said both result_items and result_total.")

@@ -102,30 +102,29 @@ class AgentWindowMark(Contract):
     watermark_ms: int
 
 
-class ToolUse(Contract):
-    """How a session called a tool, and what came back; calls that failed are left out."""
+class CallForm(Contract):
+    """One way a session called a tool and what came back; calls that failed are left out."""
 
-    calls: Count = 0
-    keyed_calls: Count = Field(default=0, description="Calls that named their argument keys.")
-    required: list[Identifier] = Field(default_factory=list, description="Argument keys every call had.")
-    keys: list[Identifier] = Field(default_factory=list, description="Argument keys any call had.")
-    shapes: list[Annotated[str, Field(max_length=8192)]] = Field(
-        default_factory=list, description="Result shapes; `#` and a hash where one is too long."
+    tool: Identifier
+    keys: list[Identifier] | None = Field(default=None, description="The names of the arguments.")
+    shape: Annotated[str, Field(max_length=8192)] | None = Field(
+        default=None, description="Of the result; `#` and a hash where it is too long."
     )
-    effects: list[Identifier] = Field(default_factory=list)
+    effect: Identifier | None = None
+    scope: Identifier | None = None
+    calls: Count = 0
     counted_calls: Count = Field(default=0, description="Calls that said both result_items and result_total.")
     short_calls: Count = Field(default=0, description="Of those counted: fewer items than the total.")
     hollow_calls: Count = Field(default=0, description="Of those counted: no item, and a total above 0.")
     empty_calls: Count = Field(default=0, description="Calls that returned no item, whatever the total.")
-    open: bool = Field(default=False, description="Not all was kept: that it is not here proves nothing.")
+    open: bool = Field(default=False, description="Other calls of the tool were left out.")
 
 
 class AgentUse(Contract):
     """What one agent of a session used. Credentials are hashes."""
 
-    tools: dict[Identifier, ToolUse] = Field(default_factory=dict)
+    calls: list[CallForm] = Field(default_factory=list)
     credentials: list[Identifier] = Field(default_factory=list)
-    scopes: list[Identifier] = Field(default_factory=list)
     models: dict[Identifier, list[Identifier]] = Field(
         default_factory=dict, description="Request model to the response models that answered."
     )

@@ -33,7 +33,7 @@ def known(detector: Any, stream: Iterable[dict[str, Any]], **ranges: float) -> l
     """With a profile whose ranges have these as their greatest and 95th percentile."""
     engine = Engine([detector], ())
     found = {name: Range(p50=most / 2, p95=most, max=most) for name, most in ranges.items()}
-    profile = AgentProfile(agent="agent", sessions=50, **found)  # type: ignore[arg-type]
+    profile = AgentProfile(tenant="default", agent="agent", sessions=50, **found)  # type: ignore[arg-type]
     engine.profiles.take(profile.key, profile.encode())
     return brief(engine.run(events(stream), finish=False))
 
