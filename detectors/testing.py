@@ -64,7 +64,12 @@ def _last(event_ids: Sequence[str]) -> str:
 def window(number: int, **fields: Any) -> Window:
     """A window of ten seconds, the `number`-th after the start."""
     return Window(
-        agent="agent", start_ms=START_MS + number * 10_000, duration_ms=10_000, source_partition=0, **fields
+        tenant="default",
+        agent="agent",
+        start_ms=START_MS + number * 10_000,
+        duration_ms=10_000,
+        source_partition=0,
+        **fields,
     )
 
 

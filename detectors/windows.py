@@ -70,7 +70,7 @@ class SequenceSpan(msgspec.Struct):
 class Window(msgspec.Struct, tag_field="schema", tag=WINDOW_SCHEMA, omit_defaults=True, kw_only=True):
     """One agent's events of one event-time window; fields as in `schemas.window.AgentWindow`."""
 
-    tenant: str = "default"
+    tenant: str
     agent: str
     start_ms: int
     duration_ms: int

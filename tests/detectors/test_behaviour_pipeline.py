@@ -25,6 +25,7 @@ def window(agent: str, turn: int, partition: int, chance: random.Random) -> Wind
     calls = chance.randint(3, 9)
     seq = turn * 30 + partition * 10
     return Window(
+        tenant="default",
         agent=agent,
         start_ms=START_MS + turn * 10_000,
         duration_ms=10_000,

@@ -20,7 +20,9 @@ few = settings(max_examples=40, deadline=None)
 
 
 def window_of(events: list[AgentEvent], partition: int = 0) -> Window:
-    made = Window(agent="agent", start_ms=START_MS, duration_ms=10_000, source_partition=partition)
+    made = Window(
+        tenant="default", agent="agent", start_ms=START_MS, duration_ms=10_000, source_partition=partition
+    )
     for each in events:
         made.add(each)
     return made
