@@ -1,7 +1,7 @@
 """What waits to be sent, and the background task that sends it: bounded memory, nothing blocks the agent.
 
 The spool takes records from any thread and drops its oldest, counted, when it is full. The sender is one
-idempotent producer with acks from all replicas; records whose delivery fails go back to the spool (an event's
+producer with acks from all replicas; records whose delivery fails go back to the spool (an event's
 id makes redelivery harmless).
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownError, UnsupportedVersionError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 MAX_RECORD_BYTES: Final = 256 * 1024
 _RETRY_S = 0.5
@@ -110,7 +110,6 @@ class Sender:
         self._stopping = asyncio.Event()
         self._work = asyncio.Event()
         self._failed: BaseException | None = None
-        self._idempotent = True
 
     def stop(self) -> None:
         """Asks :meth:`run` to send what there is and end."""
@@ -137,11 +136,11 @@ class Sender:
 
     async def _use_producer(self) -> None:
         self._failed = None
-        producer = AIOKafkaProducer(
-            **self._kafka, enable_idempotence=self._idempotent, acks="all", linger_ms=5
-        )
+        # Without producer ids, which not every broker gives: order holds all the same, since a partition has
+        # one request in flight, and a record sent twice has the same event_id.
+        producer = AIOKafkaProducer(**self._kafka, acks="all", linger_ms=5)
         try:
-            await self._start(producer)
+            await producer.start()
             while self._failed is None:
                 record = self._spool.take()
                 if record is not None:
@@ -158,15 +157,6 @@ class Sender:
             await asyncio.sleep(_RETRY_S)
         finally:
             await self._close(producer)
-
-    async def _start(self, producer: AIOKafkaProducer) -> None:
-        try:
-            await producer.start()
-        except (UnknownError, UnsupportedVersionError):
-            # A broker without producer ids (the embedded one). Order holds all the same, a partition has one
-            # request in flight, and a record sent twice has the same event_id.
-            self._idempotent = False
-            raise KafkaError("the broker gives no producer ids: going on without") from None
 
     async def _send(self, producer: AIOKafkaProducer, record: Record) -> None:
         while len(self._in_flight) >= _MAX_IN_FLIGHT:
