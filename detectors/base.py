@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol, runtime_checkable
 import msgspec
 import xxhash
 
+from detectors.control import Halts, Held
 from detectors.profile import AgentProfile, Profiles
 from detectors.summary import Fact
 from detectors.windows import Window
@@ -205,12 +206,13 @@ class SessionContext(Context):
     watermark_ms: int
     wake_ms: float | None = None
 
+    def __init__(self, profiles: Profiles | None = None, halts: Halts | None = None) -> None:
+        self._profiles = Profiles() if profiles is None else profiles
+        self._halts = Halts() if halts is None else halts
+
     def _scope(self, agent: str) -> str:
         """A name that is used again is another session: what is found in it must be heard again."""
         return f"{self.tenant}/{self.session}/{self.facts.opened_hour}"
-
-    def __init__(self, profiles: Profiles | None = None) -> None:
-        self._profiles = Profiles() if profiles is None else profiles
 
     @property
     def profile(self) -> AgentProfile | None:
@@ -218,6 +220,13 @@ class SessionContext(Context):
         are known. A detection that rests on it needs a trigger made of the event alone: `detectors.profile`.
         """
         return self._profiles.of(f"{self.tenant}/{self.agent}")
+
+    @property
+    def held(self) -> Held | None:
+        """The halt in force for the agent of the event being shown. A detection that rests on it needs a
+        trigger made of the command and the agent alone: `detectors.control`.
+        """
+        return self._halts.of(self.tenant, self.agent, self.session)
 
     def wake_at(self, watermark_ms: float) -> None:
         """Have `on_timer` called once the watermark gets there (`due_ms` must say so too)."""
@@ -316,6 +325,8 @@ __all__ = [
     "Fact",
     "FleetContext",
     "FleetDetector",
+    "Halts",
+    "Held",
     "Profiles",
     "SessionContext",
     "SessionDetector",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from detectors.base import BehaviourDetector, FleetDetector, Profiles, SessionDetector, Source
+from detectors.base import BehaviourDetector, FleetDetector, Halts, Profiles, SessionDetector, Source
 from detectors.behaviour_pipeline import BehaviourPipeline
 from detectors.registry import BEHAVIOUR, ENGINE, FLEET, SESSION
 from detectors.session_pipeline import SessionPipeline, SessionPipelineOutput
@@ -33,10 +33,12 @@ class Engine:
         lateness_ms: int = 2_000,
     ) -> None:
         self.profiles = Profiles()
+        self.halts = Halts()
         self.sessions = SessionPipeline(
             0,
             session,
             profiles=self.profiles,
+            halts=self.halts,
             window_ms=window_ms,
             lateness_ms=lateness_ms,
             checkpointed=False,

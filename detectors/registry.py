@@ -7,6 +7,7 @@ from detectors.behaviour.refusal_rate import RefusalRate
 from detectors.engine.telemetry_gap import TelemetryGap
 from detectors.session.budget import Budget
 from detectors.session.context_growth import ContextGrowth
+from detectors.session.disobeyed_control import DisobeyedControl
 from detectors.session.foreign_arguments import ForeignArguments
 from detectors.session.orphaned_session import OrphanedSession
 from detectors.session.ping_pong import PingPong
@@ -20,6 +21,7 @@ SESSION: tuple[SessionDetector, ...] = (
     ToolLoop(),
     RetryStorm(),
     PingPong(),
+    DisobeyedControl(),
     Budget(),
     SpendForecast(),
     ContextGrowth(),

@@ -11,6 +11,7 @@ from typing import Any, Final
 from xxhash import xxh64_digest
 
 from detectors.base import (
+    Halts,
     Profiles,
     SessionContext,
     SessionDetector,
@@ -52,6 +53,8 @@ class SessionPipeline:
         Session detectors, by default the registered ones.
     profiles
         What is normal for each agent, kept up to date by whoever reads `agent.profiles`; by default nothing.
+    halts
+        Who is to stand still, kept up to date by whoever reads `agent.control`; by default nobody.
     window_ms, lateness_ms
         Length of a window, and how long after its end it stays open for stragglers.
     linger_ms, forget_ms
@@ -64,12 +67,13 @@ class SessionPipeline:
     An event whose window is closed is counted in the oldest one open, as late.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, by keyword
         self,
         partition: int,
         detectors: Sequence[SessionDetector] = SESSION,
         *,
         profiles: Profiles | None = None,
+        halts: Halts | None = None,
         window_ms: int = 10_000,
         lateness_ms: int = 2_000,
         linger_ms: int = HOUR_MS,
@@ -122,7 +126,7 @@ class SessionPipeline:
             "session.end": self._take_end,
             "deployment": self._take_deployment,
         }
-        self._context = SessionContext(profiles)
+        self._context = SessionContext(profiles, halts)
 
     @property
     def watermark_ms(self) -> int:
@@ -301,7 +305,7 @@ class SessionPipeline:
         facts = SessionFacts(
             tenant=event.tenant,
             session=event.session,
-            opened_hour=time_ms // HOUR_MS,
+            opened_hour=epoch_ms(event.time) // HOUR_MS,
             first_offset=source.offset,
             touched_ms=self._watermark_ms,
         )

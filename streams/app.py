@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
+from functools import partial
 
 from config.kafka import client_options
 from config.settings import Settings
 from streams import behaviour, otlp, sessions
 from streams.admin import check_topics
+from streams.control_state import LateKeys
 from streams.stage import Stage
 from streams.transport import ClientSettings
 from streams.worker import WorkerSettings, run_process
+from watchkeeper_client.control import TRUSTED_KEYS_VARIABLE, TrustedKeys
 
 
 def stages(settings: Settings) -> tuple[Stage, ...]:
@@ -24,9 +28,21 @@ def stages(settings: Settings) -> tuple[Stage, ...]:
             window_ms=stream.window_ms,
             lateness_ms=stream.lateness_ms,
             follow_broker_clock=stream.idle_clock == "broker",
+            trusted_keys=LateKeys(partial(trusted_keys, settings)),
         ),
         behaviour.stage(source_partitions=partitions),
     )
+
+
+def trusted_keys(settings: Settings) -> TrustedKeys:
+    """Whose commands count: `WATCHKEEPER_TRUSTED_KEYS` (a file or JSON), or the file in the data directory.
+
+    Raises:
+        UnusableKeyError: there are none, or they cannot be read.
+    """
+    if os.environ.get(TRUSTED_KEYS_VARIABLE, "").strip():
+        return TrustedKeys.from_env()
+    return TrustedKeys.from_file(settings.data_dir / "keys" / "trusted.json")
 
 
 def worker_settings(settings: Settings) -> WorkerSettings:

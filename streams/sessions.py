@@ -1,14 +1,14 @@
 """agent.events → agent.detections, agent.windows, agent.events.dead: what must hold inside a session.
 
 Decoding and the pure pipeline (`detectors.pipeline`) do the work; this is the way in and out. Every worker
-holds all of `agent.profiles`, what is normal for each agent.
+holds all of `agent.profiles`, what is normal for each agent, and of `agent.control`, who is to stand still.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from detectors.base import Source
+from detectors.base import Halts, Source
 from detectors.pipeline import SessionPipeline, SessionPipelineOutput
 from detectors.profile import Profiles
 from detectors.summary import Fact, SessionSummary
@@ -16,14 +16,22 @@ from detectors.windows import Mark, Window
 from schemas import topics
 from schemas.dead_letter import DEAD_LETTER, DeadLetter
 from schemas.detection import DETECTION, Detection
+from streams import control_state
+from streams.control_state import ControlState
 from streams.decode import decode
 from streams.stage import Output, Record, RecordBatch, Stage
+from watchkeeper_client.control import TrustedKeys
 
 NAME = "sessions"
 
 
 def stage(
-    *, window_partitions: int, window_ms: int, lateness_ms: int, follow_broker_clock: bool = True
+    *,
+    window_partitions: int,
+    window_ms: int,
+    lateness_ms: int,
+    follow_broker_clock: bool = True,
+    trusted_keys: TrustedKeys | None = None,
 ) -> Stage:
     """The stage.
 
@@ -31,23 +39,29 @@ def stage(
         window_partitions: partitions of `agent.windows`, each of which must hear every mark.
         window_ms, lateness_ms: length of a window, and how long it waits for stragglers.
         follow_broker_clock: whether time goes on while there is nothing to read; else only events move it.
+        trusted_keys: whose commands halt an agent; by default nobody's.
     """
-    profiles = Profiles()
+    profiles, halts = Profiles(), Halts()
+    control = ControlState(TrustedKeys({}) if trusted_keys is None else trusted_keys, halts)
 
     def learn(record: Record) -> None:
-        if record.key is not None:
+        if record.topic in control_state.TOPICS:
+            control.take(record)
+        elif record.key is not None:
             profiles.take(record.key.decode(errors="replace"), record.value)
 
     return Stage(
         name=NAME,
         sources=(topics.EVENTS,),
         make=lambda partition: SessionProcessor(
-            SessionPipeline(partition, profiles=profiles, window_ms=window_ms, lateness_ms=lateness_ms),
+            SessionPipeline(
+                partition, profiles=profiles, halts=halts, window_ms=window_ms, lateness_ms=lateness_ms
+            ),
             window_partitions,
             follow_broker_clock=follow_broker_clock,
         ),
         outputs=(topics.DETECTIONS, topics.WINDOWS, topics.DEAD),
-        broadcast=(topics.PROFILES,),
+        broadcast=(topics.PROFILES, *control_state.TOPICS),
         on_broadcast=learn,
     )
 
