@@ -8,6 +8,7 @@ from drills.scripts import (
     cheapest_flight,
     clarification_loop,
     file_listing,
+    ignored_stop,
     invented_tool,
     orphaned_session,
     poisoned_index,
@@ -26,6 +27,7 @@ DRILLS: tuple[Drill, ...] = (
     weekend_run.DRILL,
     orphaned_session.DRILL,
     rate_limit_storm.DRILL,
+    ignored_stop.DRILL,
     poisoned_index.DRILL,
 )
 BY_NAME: dict[str, Drill] = {drill.name: drill for drill in DRILLS}

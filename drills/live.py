@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -21,6 +21,7 @@ from schemas.detection import DETECTION
 from schemas.topics import CONTROL as CONTROL_TOPIC
 from schemas.topics import DETECTIONS
 from watchkeeper_client import Watchkeeper
+from watchkeeper_client.gate import CallFields
 
 # aiokafka has no types.
 _Consumer: Any = AIOKafkaConsumer
@@ -129,7 +130,7 @@ class Actors:
         client = await self.client(act.agent)
         verdict = Verdict(allowed=True)
         if act.gated:
-            decision = client.gate.allowed(tool=str(act.fields.get("tool", "")) or None, session=act.session)
+            decision = client.gate.allowed(session=act.session, **_call_of(act))
             verdict = Verdict(allowed=decision.allowed, ladder=decision.ladder)
             if not decision.allowed or decision.ladder != "full":
                 self.stopped_ms.setdefault(act.agent, _wall_ms())
@@ -198,6 +199,13 @@ async def _acts(script: Script, actors: Actors) -> AsyncIterator[Done]:
         return
     finally:
         script.close()
+
+
+def _call_of(act: Act) -> CallFields:
+    """What the gate is told of an act."""
+    names = ("tool", "effect", "targets", "approval", "irreversible")
+    known = {name: act.fields[name] for name in names if act.fields.get(name) is not None}
+    return cast("CallFields", known)
 
 
 def _all_stopped(done: list[Done], actors: Actors) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from detectors.control import Held
 from detectors.offline import Engine
 from drills.catalogue import DRILLS
 from drills.fleet import NAMES, session
@@ -18,6 +19,7 @@ MOST_ACTS = 9_000
 
 
 def _run(drill: Drill, seed: int) -> tuple[list[Done], list[Seen]]:
+    """Halts are ordered and acknowledged at once, and no gate enforces them."""
     engine = Engine(window_ms=1_000, lateness_ms=2_000)
     done: list[Done] = []
     seen: list[Seen] = []
@@ -28,6 +30,10 @@ def _run(drill: Drill, seed: int) -> tuple[list[Done], list[Seen]]:
         for found in engine.process(event):
             if found.severity != "info":
                 seen.append(Seen(found.detector, found.agent, epoch_ms(found.time), at_ms, found.summary))
+            if found.suggested is not None and found.suggested.mode == "halt":
+                scope, command = (found.tenant, found.agent, found.session), found.detection_id
+                engine.halts.put(scope, Held(command, at_ms, float("inf")))
+                engine.halts.applied(command, found.tenant, found.agent, at_ms)
         if any(entry.detector in drill.detectors for entry in seen):
             break
     return done, seen
