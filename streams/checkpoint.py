@@ -21,7 +21,7 @@ offsets of its own writes. A zombie that sees a newer claim in such a gap stops 
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -50,6 +50,9 @@ CLAIM_EPOCH = -1
 
 # Even an idle partition writes its marker now and then: only a writer notices that a zombie wrote.
 _MARKER_AT_LEAST_EVERY_S = 60.0
+
+# What the first records of a batch caused does not wait for the last: about ten milliseconds of work each.
+_APPLY_SLICE = 400
 
 # A long restore must let the event loop send heartbeats and answer health checks.
 _RESTORE_SLICE = 2_000
@@ -248,10 +251,16 @@ class PartitionWork:
                 return
             with self._broken_by_failure():
                 fresh = self._unseen(batch)
-                outputs = [] if fresh is None else list(self.processor.process(fresh))
-                self._note(events=0 if fresh is None else len(fresh))
+                for piece in () if fresh is None else _pieces(fresh):
+                    outputs = list(self.processor.process(piece))
+                    self._note(events=len(piece))
+                    await self._send(outputs)
+                    if piece.last_offset < batch.last_offset:
+                        await asyncio.sleep(0)
+                    if self.closed:
+                        return
+                self._note(events=0)
                 self._pending.acknowledge.append(acknowledge)
-                await self._send(outputs)
 
     async def tick(self, broker_now_ms: int) -> None:
         """Let timers follow the clock."""
@@ -356,6 +365,14 @@ class PartitionWork:
 
     def _broken_by_failure(self) -> "_BrokenByFailure":
         return _BrokenByFailure(self)
+
+
+def _pieces(batch: RecordBatch) -> Iterator[RecordBatch]:
+    if len(batch) <= _APPLY_SLICE:
+        yield batch
+        return
+    for start in range(0, len(batch), _APPLY_SLICE):
+        yield RecordBatch(batch.topic, batch.partition, batch.records[start : start + _APPLY_SLICE])
 
 
 class _BrokenByFailure:

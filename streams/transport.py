@@ -17,12 +17,14 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar, Protocol, cast
 
 import aiokafka
 import faust
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import IllegalStateError
+from aiokafka.partitioner import DefaultPartitioner
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 from yarl import URL
@@ -34,6 +36,24 @@ _Consumer: Any = aiokafka.AIOKafkaConsumer
 _Producer: Any = aiokafka.AIOKafkaProducer
 
 __all__ = ["BatchConsumer", "BatchTransport", "ClientSettings", "CommitPosition", "Handover", "install"]
+
+
+_partitioner: Any = DefaultPartitioner()
+
+
+@lru_cache(maxsize=1 << 16)
+def _partition_of(key: bytes, partitions: tuple[int, ...]) -> int:
+    """As every Kafka client. The same agents come again and again, and the hash is pure Python."""
+    partition: int = _partitioner(key, partitions, partitions)
+    return partition
+
+
+def partition_for(key: bytes | None, every: Sequence[int], available: Sequence[int]) -> int:
+    """The producer's partitioner."""
+    if key is None:
+        partition: int = _partitioner(None, every, available)
+        return partition
+    return _partition_of(key, tuple(every))
 
 
 class Handover(Protocol):
@@ -100,6 +120,7 @@ class ClientSettings:
             "acks": "all",
             "enable_idempotence": self.idempotent_producer,
             "linger_ms": 2,
+            "partitioner": partition_for,
             "max_batch_size": self.produce_batch_bytes,
             "max_request_size": self.produce_max_bytes,
         }

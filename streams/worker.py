@@ -6,6 +6,7 @@ unexpectedly ends the process, and a new one begins where the last commit left o
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -36,7 +37,7 @@ from streams.stage import RecordBatch, Stage
 from streams.stage_topics import ensure_topics
 from streams.transport import BatchConsumer, ClientSettings, PlainProducer, batch_topic, batches, install
 
-__all__ = ["StalledError", "Worker", "WorkerError", "WorkerSettings", "run_process"]
+__all__ = ["StalledError", "Worker", "WorkerError", "WorkerSettings", "run_process", "spare_collector"]
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,9 @@ log = logging.getLogger(__name__)
 _Consumer: Any = AIOKafkaConsumer
 
 _HOUSEKEEPING_S = 0.1
+# Events are freed by counting references; what is left to the collector is little, and state, of which there
+# may be much, is walked through at every full collection.
+_COLLECTOR_THRESHOLDS = (50_000, 20, 100)
 _READ_RECORDS = 5_000
 
 
@@ -476,8 +480,12 @@ def run_process(
 ) -> None:
     """Run until SIGTERM or SIGINT, then return. On a failure the process ends at once, with exit code 1."""
 
+    def ready() -> None:
+        spare_collector()
+        on_ready()
+
     async def main() -> None:
-        worker = Worker(stages(), settings, on_ready=on_ready)
+        worker = Worker(stages(), settings, on_ready=ready)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, worker.stop)
         try:
@@ -489,6 +497,13 @@ def run_process(
             raise
 
     asyncio.run(main())
+
+
+def spare_collector() -> None:
+    """Have garbage collected rarely, and never looked for in what is there already. For a whole process."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTOR_THRESHOLDS)
 
 
 def _die(message: str) -> NoReturn:

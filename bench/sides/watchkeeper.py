@@ -12,7 +12,7 @@ from bench.sides.profiler import profiled
 from streams import sessions
 from streams.stage import Output, Processor, RecordBatch, Stage
 from streams.transport import ClientSettings
-from streams.worker import Worker, WorkerSettings
+from streams.worker import Worker, WorkerSettings, spare_collector
 
 
 class Metered:
@@ -53,7 +53,7 @@ async def run(job: Job) -> None:
         make=lambda partition: Metered(plain.make(partition), meter),
         outputs=plain.outputs,
     )
-    worker = Worker([stage], settings(job))
+    worker = Worker([stage], settings(job), on_ready=spare_collector)
     running = asyncio.create_task(worker.run())
     while not meter.done and not running.done():  # noqa: ASYNC110 - a batch must not pay for being counted
         await asyncio.sleep(0.05)

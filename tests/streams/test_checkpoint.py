@@ -218,6 +218,40 @@ async def test_order_of_a_checkpoint() -> None:
     assert broker.steps == ["claim", "output", "output", "state", "state", "marker", "commit"]
 
 
+async def test_outputs_of_a_long_batch_go_out_while_it_is_applied_and_no_checkpoint_comes_between() -> None:
+    sent: list[int] = []
+
+    class Noting(MemoryOutlet):
+        async def send(self, output: Output) -> Awaitable[object]:
+            sent.append(life.metrics.events)
+            return await super().send(output)
+
+    broker = Broker("a" * 2_000)
+    life = Life(broker)
+    life.work = PartitionWork(life.processor, Noting(broker), life.state, life.metrics, commit=life._commit)
+    await life.start()
+    applying = asyncio.create_task(life.apply(2_000))
+    await asyncio.sleep(0)
+    await asyncio.gather(life.work.checkpoint(), applying)
+    assert len(sent) == 1_000
+    assert sent[0] < 500
+    assert broker.committed == 2_000
+    assert [stored.value for stored in broker.log if stored.key == b"a"] == [life.processor.value(b"a")]
+
+
+async def test_work_abandoned_in_a_long_batch_sends_and_commits_no_more_of_it() -> None:
+    broker = Broker("a" * 2_000)
+    life = Life(broker)
+    await life.start()
+    applying = asyncio.create_task(life.apply(2_000))
+    await asyncio.sleep(0)
+    life.work.abandon()
+    await applying
+    assert 0 < life.metrics.events < 2_000
+    await life.work.close()
+    assert broker.committed == 0
+
+
 async def test_no_commit_before_slow_deliveries_are_done() -> None:
     """The third hole of Faust: a flush that gives up after 100 ms, after which the offsets are committed."""
     broker = Broker("ab")

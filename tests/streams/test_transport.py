@@ -8,11 +8,12 @@ import faust
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
+from aiokafka.partitioner import DefaultPartitioner
 from faust.streams import Stream
 from faust.types import TP
 
 from streams.stage import RecordBatch
-from streams.transport import BatchConsumer, ClientSettings, batch_topic, batches, install
+from streams.transport import BatchConsumer, ClientSettings, batch_topic, batches, install, partition_for
 
 TOPIC = "numbers"
 
@@ -215,3 +216,14 @@ async def test_every_client_gets_the_security_options() -> None:
     for options in (settings.connection(), settings.group_consumer(), settings.producer()):
         assert options["bootstrap_servers"] == "one:1,two:2"
         assert security.items() <= options.items()
+
+
+@pytest.mark.parametrize("partitions", [[0], [0, 1, 2, 3]])
+def test_a_key_goes_where_every_other_client_sends_it(partitions: list[int]) -> None:
+    keys = [f"default/agent-{number}".encode() for number in range(50)]
+    usual = DefaultPartitioner()
+    for _ in range(2):
+        assert [partition_for(key, partitions, partitions) for key in keys] == [
+            usual(key, partitions, partitions) for key in keys
+        ]
+    assert partition_for(None, partitions, partitions) in partitions

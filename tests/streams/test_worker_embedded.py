@@ -1,6 +1,7 @@
 """The worker with a tiny counting stage, on the embedded broker."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
@@ -18,7 +19,7 @@ from streams.checkpoint import StageMetrics
 from streams.stage import Output, PlainRecord, Record, RecordBatch, Stage
 from streams.stage_topics import check_topics, ensure_topics
 from streams.transport import ClientSettings
-from streams.worker import StalledError, Worker, WorkerSettings
+from streams.worker import StalledError, Worker, WorkerSettings, spare_collector
 from tests.streams.counting import CountingProcessor, counting_stage, counts_in_changelog
 
 PARTITIONS = 2
@@ -252,3 +253,15 @@ def test_a_changelog_with_another_partition_count_is_refused() -> None:
 def test_missing_changelogs_are_to_be_created_with_the_sources_partition_count() -> None:
     counts = {"numbers": 4, "counts": 1}
     assert check_topics([counting_stage()], "group", counts) == {"group-counting-changelog": 4}
+
+
+def test_the_collector_passes_by_what_was_there_before() -> None:
+    before = gc.get_threshold()
+    try:
+        spare_collector()
+        assert gc.get_freeze_count() > 0
+        assert gc.get_threshold()[0] > before[0]
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
