@@ -42,7 +42,7 @@ async def _work(actors: Actors, agent: str, rng: random.Random, on_done: Callabl
         while act is not None:
             await asyncio.sleep(act.pause_ms / 1000)
             verdict, done = await actors.perform(act)
-            if done is not None:
+            if not done.denied:
                 on_done(done)
             act = _next(script, verdict)
 

@@ -7,7 +7,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -125,20 +125,21 @@ class Actors:
             self._clients[agent] = client
         return self._clients[agent]
 
-    async def perform(self, act: Act) -> tuple[Verdict, Done | None]:
+    async def perform(self, act: Act) -> tuple[Verdict, Done]:
         """Asks the gate, then does it."""
         client = await self.client(act.agent)
         verdict = Verdict(allowed=True)
+        tried_ms = float(int(_wall_ms()))  # what an event's time can say; the gate reports what it denies
         if act.gated:
             decision = client.gate.allowed(session=act.session, **_call_of(act))
             verdict = Verdict(allowed=decision.allowed, ladder=decision.ladder)
             if not decision.allowed or decision.ladder != "full":
                 self.stopped_ms.setdefault(act.agent, _wall_ms())
         if not verdict.allowed:
-            return verdict, None
-        now_ms = float(int(_wall_ms()))  # what an event's time can say
+            return verdict, Done(act, "", tried_ms, tried_ms, denied=True)
+        now_ms = float(int(_wall_ms()))
         event_id = client.emit(act.session, act.type, {**act.fields, "time_ms": now_ms})
-        return verdict, Done(act, event_id, now_ms, now_ms)
+        return replace(verdict, event_id=event_id), Done(act, event_id, now_ms, now_ms)
 
 
 async def play(
@@ -166,7 +167,7 @@ async def play(
 
         async for entry in _acts(drill.make(random.Random(seed), run), actors):
             done.append(entry)
-            if on_done is not None:
+            if on_done is not None and not entry.denied:
                 on_done(entry)
             if time.monotonic() > deadline or (settled() and not drill.contained):
                 break
@@ -184,7 +185,7 @@ async def play(
 
 
 async def _acts(script: Script, actors: Actors) -> AsyncIterator[Done]:
-    """The acts that happen, at the pace the script gives."""
+    """The acts that happen or are denied, at the pace the script gives."""
     due = time.monotonic()
     try:
         act = next(script)
@@ -192,8 +193,7 @@ async def _acts(script: Script, actors: Actors) -> AsyncIterator[Done]:
             due = max(due + act.pause_ms / 1000, time.monotonic())
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             verdict, done = await actors.perform(act)
-            if done is not None:
-                yield done
+            yield done
             act = script.send(verdict)
     except StopIteration:
         return
@@ -209,7 +209,7 @@ def _call_of(act: Act) -> CallFields:
 
 
 def _all_stopped(done: list[Done], actors: Actors) -> float | None:
-    """When the last of the agents that did something faulty was held back; None while one goes on."""
+    """When the last of the agents that did or tried something faulty was held back; None while one is not."""
     agents = {entry.act.agent for entry in done if entry.act.faulty}
     if not agents or not agents <= actors.stopped_ms.keys():
         return None

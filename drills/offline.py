@@ -34,9 +34,10 @@ def play(
         act = next(script)
         while most is None or number < most:
             clock += act.pause_ms
-            yield act, event_of(act, tenant=tenant, event_id=f"{run}-{number}", time_ms=clock)
+            event_id = f"{run}-{number}"
+            yield act, event_of(act, tenant=tenant, event_id=event_id, time_ms=clock)
             number += 1
-            act = script.send(Verdict(allowed=True))
+            act = script.send(Verdict(allowed=True, event_id=event_id))
     except StopIteration:
         return
     finally:

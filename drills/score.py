@@ -10,12 +10,15 @@ from drills.script import Act, Drill
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """An act that happened: its event and its times in milliseconds since 1970."""
+    """An act that happened: its event and its times in milliseconds since 1970. Or one that was tried and
+    `denied`, which may be how a failure begins.
+    """
 
     act: Act
     event_id: str
     event_ms: float
     wall_ms: float
+    denied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +68,14 @@ def score(
     """Judges one run.
 
     Args:
-        done: the acts that happened, in order.
+        done: the acts that happened or were denied, in order.
         seen: the detections of the run's tenant, in order of arrival.
         ordered_ms: wall clock at which the first command was issued.
         stopped_ms: wall clock at which the last of the agents concerned was stopped by its gate; None if one
             was not.
     """
-    faulty = [entry for entry in done if entry.act.faulty]
-    onset = faulty[0] if faulty else None
+    onset = next((entry for entry in done if entry.act.faulty), None)
+    faulty = [entry for entry in done if entry.act.faulty and not entry.denied]
     found = next((entry for entry in seen if entry.detector in drill.detectors), None)
     until = [entry for entry in faulty if found is not None and entry.event_ms <= found.time_ms]
     after = [entry for entry in faulty if ordered_ms is not None and entry.wall_ms > ordered_ms]

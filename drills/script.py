@@ -41,10 +41,13 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gate said to the last act: denied acts did not happen. `ladder` is the rung to answer from."""
+    """What the gate said to the last act: denied acts did not happen. `ladder` is the rung to answer from,
+    `event_id` the id of the event the act was reported with, if it happened.
+    """
 
     allowed: bool
     ladder: str = "full"
+    event_id: str = ""
 
 
 Script = Generator[Act, Verdict, None]
