@@ -34,10 +34,13 @@ class Shape(NamedTuple):
 
     @property
     def kinds(self) -> frozenset[str]:
-        """What can stand here, as far as that says anything."""
+        """What can stand here. What is empty or null says nothing of that."""
         kinds = self.scalars - _UNTOLD
-        kinds = kinds if self.fields is None else kinds | {"object"}
-        return kinds if self.element is None else kinds | {"array"}
+        kinds = kinds | {"object"} if self.fields else kinds
+        return kinds | {"array"} if self.element is not None and self.element != _NOTHING else kinds
+
+
+_NOTHING: Final = Shape(frozenset(), None, None)
 
 
 class Changes(NamedTuple):

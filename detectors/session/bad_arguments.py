@@ -64,8 +64,8 @@ class Schema(msgspec.Struct, array_like=True):
 class BadArguments:
     """How many healthy sessions and calls of a tool, and calls to a name, make its arguments known."""
 
-    learned_sessions: int = 10
-    learned_calls: int = 30
+    learned_sessions: int = 50
+    learned_calls: int = 100
     calls_a_name: int = 5
 
     name: ClassVar[str] = "bad_arguments"
