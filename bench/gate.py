@@ -16,7 +16,7 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from watchkeeper_client import Gate, TrustedKeys, WantedState, Watchkeeper
-from watchkeeper_client.control import public_key_base64, sign
+from watchkeeper_client.control import parse_budget, public_key_base64, sign
 from watchkeeper_client.fingerprint import arguments_hash, fingerprint
 from watchkeeper_client.refusal import is_refusal
 
@@ -74,12 +74,17 @@ def main() -> None:
         *(command(agent, session, throttle) for agent in ("*", "shop") for session in (None, "s")),
     )
     halted = gate(command("shop", None, {"mode": "halt"}))
+    capped = gate()
+    capped.cap("s", parse_budget(budget))
     raw = command("shop", None, throttle)
     register = WantedState(KEYS, enforcement_point="bench")
     publisher = Watchkeeper(bootstrap="127.0.0.1:1", agent="shop", keys=KEYS)
     session = publisher.session("s")
     figures = {
         "check, no command": microseconds(lambda: free.check(tool="search", session="s")),
+        "check, a budget of the session": microseconds(
+            lambda: capped.check(tool="search", session="s", tokens=900, cost_usd=0.001)
+        ),
         "check, four throttles with budgets": microseconds(
             lambda: restricted.check(tool="search", session="s")
         ),

@@ -67,7 +67,7 @@ class OrphanedSession:
                 time_ms=facts.last_ms + timeout_ms,
                 since=context.here(),
                 summary=f"{facts.last_agent} left session {facts.session} open: no end, and nothing for "
-                f"{timeout_ms / 60_000:.3g} minutes after {facts.events} events.",
+                f"{timeout_ms / 1000:,.6g} s after {facts.events} events.",
             ),
         )
 

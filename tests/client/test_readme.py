@@ -20,7 +20,9 @@ from tests.client.commands import ENGINE, KEYS, STRANGER, fields, raw
 from tests.client.test_embedded import command, read, until_async
 
 README = Path(__file__).parents[2] / "client" / "README.md"
-PUBLISH, PUBLISH_ASYNC, VERIFY, CONSUME = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+PUBLISH, PUBLISH_ASYNC, SPEND, VERIFY, CONSUME = re.findall(
+    r"```python\n(.*?)```", README.read_text(), re.DOTALL
+)
 
 
 def run(code: str, *, bootstrap: str = "", keys: Path | None = None) -> dict[str, Any]:
@@ -40,6 +42,17 @@ def test_publishing_in_both_kinds_of_code(start_broker: Callable[[], EmbeddedBro
     events = [AGENT_EVENT.validate_json(value) for value in asyncio.run(read(broker, topics.EVENTS, 7))]
     types = [event.type for event in events if event.session == "session-17"]
     assert types == ["session.start", "tool.call", "session.end"]
+
+
+@pytest.mark.embedded
+def test_budgets_and_what_cannot_be_taken_back(
+    start_broker: Callable[[], EmbeddedBroker], tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps({ENGINE.key_id: ENGINE.entry}))
+    names = run(SPEND, bootstrap=start_broker().address, keys=keys)
+    assert names["denials"] == [None, "budget", "irreversible"]
+    assert names["dropped"] == ["carts_2019"]
 
 
 def test_verifying_without_the_client() -> None:
