@@ -32,10 +32,10 @@ State = dict[str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`detections` by id, with who and what; `windows` as written; `state` as the changelogs hold it."""
+    """`detections` by id, with who and what; `windows` with all that is on their topic; `state` by key."""
 
     detections: dict[str, str]
-    windows: frozenset[bytes]
+    windows: frozenset[str]
     state: State
 
     @property
@@ -53,7 +53,7 @@ class Outcome:
 
     def differences(self, base: Outcome) -> list[str]:
         """What is not as in `base`, for people; empty when the two are equal."""
-        found = _sets("detections", self._named_detections(), base._named_detections())
+        found = _named("detections", self.detections, base.detections)
         found += _sets("windows", self.windows, base.windows)
         found += _sets("state keys", frozenset(self.state), frozenset(base.state))
         changed = [key for key in self.state.keys() & base.state.keys() if self.state[key] != base.state[key]]
@@ -63,16 +63,13 @@ class Outcome:
                 found += [f"  {key}:", *(f"    {_plain(state[key])}" for state in (self.state, base.state))]
         return found
 
-    def _named_detections(self) -> frozenset[str]:
-        return frozenset(f"{key} {what}" for key, what in self.detections.items())
-
 
 def outcome_of(bus: Bus, group: str) -> Outcome:
     """What the run of this consumer group has left."""
     windows = (decode_window(value) for value in bus.values(topics.WINDOWS))
     return Outcome(
-        detections={found.detection_id: _named(found) for found in detections_on(bus)},
-        windows=frozenset(window.encode() for window in windows if not isinstance(window, Mark)),
+        detections={found.detection_id: _described(found) for found in detections_on(bus)},
+        windows=frozenset(repr(window) for window in windows if not isinstance(window, Mark)),
         state=state_of(bus.broker.bootstrap, group),
     )
 
@@ -137,10 +134,17 @@ def _plain(value: bytes) -> str:
     return repr(msgspec.msgpack.decode(value, strict=False))
 
 
-def _named(found: Detection) -> str:
+def _described(found: Detection) -> str:
     return (
         f"{found.detector} of {found.agent} {found.session or ''} at {found.time:%H:%M:%S}: {found.summary}"
     )
+
+
+def _named(what: str, mine: dict[str, str], base: dict[str, str]) -> list[str]:
+    """By id: what a detection says may rest on what was learned of the agent meanwhile."""
+    too_few = frozenset(base[key] for key in base.keys() - mine.keys())
+    too_many = frozenset(mine[key] for key in mine.keys() - base.keys())
+    return _sets(what, too_many, too_few)
 
 
 def _sets(what: str, mine: frozenset[Any], base: frozenset[Any]) -> list[str]:

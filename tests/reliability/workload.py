@@ -162,7 +162,10 @@ def _start(**fields: Any) -> Step:
     return 0, {"type": "session.start", "declared_tools": list(_TOOLS), **fields}
 
 
-def _end(outcome: str = "completed") -> Step:
+def _end(outcome: str = "abandoned") -> Step:
+    """No session is one to learn from: when a worker hears of an agent's profile is no function of the
+    events, so neither is which detections rest on it.
+    """
     return 1_000, {"type": "session.end", "outcome": outcome}
 
 
