@@ -71,10 +71,13 @@ class ContextGrowth:
         tokens = _context_tokens(event)
         if not tokens or event.status != "ok":
             return NOTHING
-        agent = name_hash(event.agent)
-        track = find_recent(state.tracks, lambda track: track.agent == agent)
-        if track is None:
-            track = add_recent(state.tracks, Track(agent, tokens), MAX_AGENTS)
+        agent, tracks = name_hash(event.agent), state.tracks
+        if tracks and tracks[-1].agent == agent:
+            track = tracks[-1]
+        else:
+            track = find_recent(tracks, lambda track: track.agent == agent) or add_recent(
+                tracks, Track(agent, tokens), MAX_AGENTS
+            )
         if track.last_tokens and 2 * tokens < track.last_tokens[-1]:
             track.least_tokens, track.calls, track.last_tokens = tokens, 0, []
         track.calls += 1
@@ -86,19 +89,17 @@ class ContextGrowth:
 
     def _judge(self, track: Track, tokens: int, context: SessionContext) -> Iterable[Detection]:
         limit_tokens = self._limit_tokens(context)
-        slope = _slope(track.last_tokens)
         pace = limit_tokens / self.limit_calls
-        if 2 * slope < pace or 2 * track.least_tokens > tokens:
+        full = tokens >= self.critical_factor * limit_tokens
+        if 2 * track.least_tokens > tokens or (track.reported and not full):
             return NOTHING
-        severity: Severity
-        if tokens >= self.critical_factor * limit_tokens and tokens >= pace * track.calls:
-            severity = "critical"
-        elif tokens + slope * max(0, self.limit_calls - track.calls) >= max(limit_tokens, pace * track.calls):
-            severity = "warning"
-        else:
+        calls_to_come = self.limit_calls - track.calls
+        if calls_to_come <= 0 and tokens < pace * track.calls:
             return NOTHING
-        if track.reported in {severity, "critical"}:
+        slope = _slope(track.last_tokens)
+        if 2 * slope < pace or tokens + slope * max(0, calls_to_come) < limit_tokens:
             return NOTHING
+        severity: Severity = "critical" if full else "warning"
         track.reported = severity
         return (
             context.detection(
