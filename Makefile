@@ -64,6 +64,10 @@ test-kafka: $(STAMP) ## integration and reliability, on Apache Kafka and Postgre
 bench: $(STAMP) ## events per second beside stock Faust, Quix Streams and bare aiokafka
 	@$(BIN)/python -m bench.throughput
 
+.PHONY: eval-session
+eval-session: $(STAMP) ## docs/evaluation.md: session detectors on recorded runs (DATA=folder with traces/)
+	@$(BIN)/python -m bench.eval_session $(or $(DATA),$(error say where the data are: make eval-session DATA=folder))
+
 .PHONY: schemas
 schemas: $(STAMP) ## write the JSON Schema files and the AsyncAPI document anew
 	@$(BIN)/python -m schemas.export

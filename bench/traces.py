@@ -42,7 +42,7 @@ def events(path: Path | str) -> Iterator[Event]:
     """
     clock_ms = START_MS
     trace: list[dict[str, Any]] = []
-    for line in _lines(Path(path)):
+    for line in lines(Path(path)):
         if trace and line["trace_id"] != trace[0]["trace_id"]:
             yield from _session(trace, clock_ms)
             clock_ms += STEP_MS * (len(trace) + 2)
@@ -52,7 +52,8 @@ def events(path: Path | str) -> Iterator[Event]:
         yield from _session(trace, clock_ms)
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a trace file as they were recorded."""
     with (
         gzip.open(path, "rt", encoding="utf-8")
         if path.suffix == ".gz"
@@ -62,9 +63,9 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _with_turns(trace: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The lines, the last of each agent's turn with `turn_to`, and `said`: the last it said to the next."""
-    lines: list[dict[str, Any]] = []
+def with_turns(trace: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines; the last of each agent's turn with `turn_to`, and `said`: the last it said to the next."""
+    turned: list[dict[str, Any]] = []
     said = ""
     for line, after in zip(trace, [*trace[1:], {}], strict=True):
         speaks = line["kind"] in {"llm", "tool"}
@@ -72,13 +73,13 @@ def _with_turns(trace: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if speaks and not _NEXT_SPEAKER.fullmatch(text.strip()):
             said = text
         turns = speaks and after.get("kind") in {"llm", "tool"} and after.get("agent") != line.get("agent")
-        lines.append({**line, "turn_to": after["agent"], "said": said} if turns else line)
-    return lines
+        turned.append({**line, "turn_to": after["agent"], "said": said} if turns else line)
+    return turned
 
 
 def _session(trace: list[dict[str, Any]], clock_ms: int) -> Iterator[Event]:
     if trace[0].get("source") in TURN_TAKING:
-        trace = _with_turns(trace)
+        trace = with_turns(trace)
     session = trace[0]["trace_id"]
     agent = next(
         (line["agent"] for line in trace if line["kind"] in {"llm", "tool"}), trace[0].get("agent", "agent")
