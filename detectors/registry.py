@@ -5,15 +5,25 @@ from __future__ import annotations
 from detectors.base import BehaviourDetector, FleetDetector, SessionDetector
 from detectors.behaviour.refusal_rate import RefusalRate
 from detectors.engine.telemetry_gap import TelemetryGap
+from detectors.session.bad_arguments import BadArguments
 from detectors.session.budget import Budget
 from detectors.session.context_growth import ContextGrowth
 from detectors.session.disobeyed_control import DisobeyedControl
+from detectors.session.fan_out import FanOut
 from detectors.session.foreign_arguments import ForeignArguments
+from detectors.session.foreign_memory import ForeignMemory
+from detectors.session.goal_violation import GoalViolation
+from detectors.session.model_mismatch import ModelMismatch
 from detectors.session.orphaned_session import OrphanedSession
 from detectors.session.ping_pong import PingPong
+from detectors.session.result_contract import ResultContract
 from detectors.session.retry_storm import RetryStorm
 from detectors.session.spend_forecast import SpendForecast
+from detectors.session.stale_memory import StaleMemory
 from detectors.session.tool_loop import ToolLoop
+from detectors.session.truncation import Truncation
+from detectors.session.unapproved_action import UnapprovedAction
+from detectors.session.unconfirmed_effect import UnconfirmedEffect
 from detectors.session.undeclared_tool import UndeclaredTool
 
 SESSION: tuple[SessionDetector, ...] = (
@@ -26,6 +36,16 @@ SESSION: tuple[SessionDetector, ...] = (
     SpendForecast(),
     ContextGrowth(),
     ForeignArguments(),
+    UnapprovedAction(),
+    GoalViolation(),
+    BadArguments(),
+    ResultContract(),
+    FanOut(),
+    UnconfirmedEffect(),
+    ForeignMemory(),
+    StaleMemory(),
+    ModelMismatch(),
+    Truncation(),
     OrphanedSession(),
 )
 BEHAVIOUR: tuple[BehaviourDetector, ...] = (RefusalRate(),)
