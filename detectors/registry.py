@@ -5,9 +5,12 @@ from __future__ import annotations
 from detectors.base import BehaviourDetector, FleetDetector, SessionDetector
 from detectors.behaviour.refusal_rate import RefusalRate
 from detectors.engine.telemetry_gap import TelemetryGap
+from detectors.fleet.shared_credential import SharedCredential
+from detectors.fleet.spawn_storm import SpawnStorm
 from detectors.session.bad_arguments import BadArguments
 from detectors.session.budget import Budget
 from detectors.session.context_growth import ContextGrowth
+from detectors.session.credential_misuse import CredentialMisuse
 from detectors.session.disobeyed_control import DisobeyedControl
 from detectors.session.fan_out import FanOut
 from detectors.session.foreign_arguments import ForeignArguments
@@ -31,6 +34,7 @@ SESSION: tuple[SessionDetector, ...] = (
     ToolLoop(),
     RetryStorm(),
     PingPong(),
+    CredentialMisuse(),
     DisobeyedControl(),
     Budget(),
     SpendForecast(),
@@ -49,5 +53,5 @@ SESSION: tuple[SessionDetector, ...] = (
     OrphanedSession(),
 )
 BEHAVIOUR: tuple[BehaviourDetector, ...] = (RefusalRate(),)
-FLEET: tuple[FleetDetector, ...] = ()
+FLEET: tuple[FleetDetector, ...] = (SpawnStorm(), SharedCredential())
 ENGINE: tuple[BehaviourDetector, ...] = (TelemetryGap(),)

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from detectors.base import AgentProfile, BehaviourDetector, SessionDetector, Source
+from detectors.base import (
+    AgentProfile,
+    BehaviourDetector,
+    Fact,
+    FleetDetector,
+    SessionDetector,
+    Source,
+)
 from detectors.behaviour_pipeline import BehaviourPipeline
 from detectors.offline import Engine
 from detectors.windows import Mark, Window
 from schemas.base import from_epoch_ms
 from schemas.detection import Detection
 from schemas.event import AGENT_EVENT, AgentEvent
-from schemas.topics import WINDOWS
+from schemas.topics import EVENTS, WINDOWS
 
 START_MS: Final = 1_800_000_000_000
 
@@ -89,4 +96,34 @@ def run_windows(
         pipeline.process(each, Source(WINDOWS, 0, 2 * number))
         closed = pipeline.process(Mark(0, each.end_ms), Source(WINDOWS, 0, 2 * number + 1))
         found += [one for one in closed if isinstance(one, Detection)]
+    return found
+
+
+def fact(number: int, **fields: Any) -> Fact:
+    """A fact, of a spawn by default, `number` seconds after the start; of partition 0 at offset `number`."""
+    base = {
+        "tenant": "default",
+        "kind": "spawn",
+        "session": f"s{number}",
+        "time_ms": START_MS + 1_000 * number,
+    }
+    place = {"source_topic": EVENTS, "source_partition": 0, "source_offset": number}
+    return Fact(**{**base, "event_id": f"e{number}", **place, **fields})
+
+
+def run_facts(
+    detector: FleetDetector, facts: Iterable[Fact], *, restart_at: int | None = None
+) -> list[Detection]:
+    """What one fleet detector finds in the facts of one tenant; before one of them it may be restarted."""
+    pipeline = BehaviourPipeline(1, (), [detector])
+    found: list[Detection] = []
+    for number, each in enumerate(facts):
+        if number == restart_at:
+            changed, marker = list(pipeline.dirty()), pipeline.marker()
+            pipeline = BehaviourPipeline(1, (), [detector])
+            for key, value in changed:
+                pipeline.restore(key, value)
+            pipeline.restore_marker(marker)
+        outputs = pipeline.process(each, Source(WINDOWS, 0, number))
+        found += [one for one in outputs if isinstance(one, Detection)]
     return found

@@ -23,8 +23,8 @@ from detectors.windows import SequenceSpan, Window
 from schemas.event import AgentEvent
 from tests.detectors.streams import LLM, streams
 
-WINDOWED = (*BEHAVIOUR, *FLEET, *ENGINE)
-EVERY: tuple[Detector, ...] = (*SESSION, *WINDOWED)
+WINDOWED = (*BEHAVIOUR, *ENGINE)
+EVERY: tuple[Detector, ...] = (*SESSION, *WINDOWED, *FLEET)
 MAX_LINES = 150
 
 

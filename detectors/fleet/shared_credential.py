@@ -1,0 +1,78 @@
+"""shared_credential: a credential is used by more agents than one and its helper.
+
+Statistic: different agents that have used a credential. Unit: agents. Source: R 48, one credential per agent
+and task; use by a third is flagged. What a session's start declares counts for the agent that starts it: who
+works in the session with it acts for that agent. An agent is its name, so a pool of workers under one name
+may share theirs. A warning: who shares a key cannot be told apart or revoked alone, but no harm is done yet.
+Each credential is reported once in a tenant; the 512 most recent are kept.
+
+>>> from detectors.testing import fact, run_facts
+>>> used = [fact(n, kind="credential", agent=name, credential="c") for n, name in enumerate("aabbc")]
+>>> [(one.severity, one.agent, one.observed) for one in run_facts(SharedCredential(), used)]
+[('warning', 'c', 3.0)]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import msgspec
+
+from detectors.base import NOTHING, Beginning, FleetContext
+from detectors.bounded import put
+from detectors.summary import Fact
+from schemas.detection import Detection
+
+MAX_CREDENTIALS = 512
+
+
+class Use(msgspec.Struct, array_like=True):
+    """Who has used a credential, and where that began."""
+
+    since: Beginning
+    agents: list[str] = []
+
+
+@dataclass(frozen=True, slots=True)
+class SharedCredential:
+    """`agents` is how many may share a credential."""
+
+    agents: int = 2
+
+    name: ClassVar[str] = "shared_credential"
+    version: ClassVar[int] = 1
+    wants: ClassVar[tuple[str, ...]] = ("credential",)
+
+    class State(msgspec.Struct):
+        """By hash of the credential, the one used least recently first."""
+
+        uses: dict[str, Use] = {}
+
+    def update(self, state: State, fact: Fact, context: FleetContext) -> Iterable[Detection]:
+        credential = fact.credential or ""
+        use = state.uses.pop(credential, None)
+        if use is None:
+            use = Use(context.here())
+        put(state.uses, credential, use, MAX_CREDENTIALS)
+        if fact.agent in use.agents or len(use.agents) > self.agents:
+            return NOTHING
+        use.agents.append(fact.agent)
+        if len(use.agents) <= self.agents:
+            return NOTHING
+        names = ", ".join(sorted(use.agents))
+        return (
+            context.detection(
+                self,
+                trigger=credential,
+                severity="warning",
+                metric="agents_sharing",
+                observed=len(use.agents),
+                expected=1,
+                threshold=self.agents,
+                sample_size=len(use.agents),
+                since=use.since,
+                summary=f"{names} use the same credential ({credential}): give each one of its own.",
+            ),
+        )
