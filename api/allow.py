@@ -16,6 +16,7 @@ from watchkeeper_client.spending import Call
 from watchkeeper_client.wanted import Decision, WantedState
 
 _MAX_NAME_CHARS = 256
+_MAX_DIGITS = 15
 
 
 class WantedDecider:
@@ -54,10 +55,10 @@ class WantedDecider:
         heard_at_ms = self._heard_at_ms
         return heard_at_ms is not None and self._elapsed_ms() - heard_at_ms <= self._heard_within_ms
 
-    def decide(self, tenant: str, agent: str, session: str | None, tool: str | None) -> Decision:
+    def decide(self, tenant: str, agent: str, session: str | None, call: Call) -> Decision:
         if self._fail_mode == "closed" and not self.hearing:
             return Decision(False, denied="unheard", reason="control has not been heard; failing closed")
-        return self._state.decide(tenant, agent, session, Call(tool), self._now_ms())
+        return self._state.decide(tenant, agent, session, call, self._now_ms())
 
 
 class Allow:
@@ -74,8 +75,8 @@ class Allow:
             raise ApiError(
                 400, "agent_missing", "say whose call it is: /v1/allow?agent=NAME&session=ID&tool=NAME"
             )
-        tenant, session, tool = (_name(request, name) for name in ("tenant", "session", "tool"))
-        decision = self._decider.decide(tenant or "default", agent, session, tool)
+        tenant, session = _name(request, "tenant"), _name(request, "session")
+        decision = self._decider.decide(tenant or "default", agent, session, _call(request))
         self._metrics.allow.labels(decision.denied or "allowed").inc()
         answer = {
             "allowed": decision.allowed,
@@ -90,6 +91,23 @@ class Allow:
             headers["Retry-After"] = str(max(1, round(decision.retry_after_ms / 1000)))
         body = {name: value for name, value in answer.items() if value not in (None, "")}
         return JSONResponse(body, 200 if decision.allowed else 403, headers)
+
+
+def _call(request: Request) -> Call:
+    """What the enforcement point knows of the call. `irreversible=true` makes it need an `approval`."""
+    targets = request.query_params.get("targets", "1")
+    if not targets.isascii() or not targets.isdigit() or len(targets) > _MAX_DIGITS:
+        raise ApiError(400, "not_a_number", "targets must say how many recipients or rows: &targets=20")
+    irreversible = request.query_params.get("irreversible", "false")
+    if irreversible not in {"true", "false"}:
+        raise ApiError(400, "not_a_truth", "irreversible must be true or false: &irreversible=true")
+    return Call(
+        _name(request, "tool"),
+        effect=_name(request, "effect"),
+        targets=int(targets),
+        approval=_name(request, "approval"),
+        irreversible=irreversible == "true",
+    )
 
 
 def _name(request: Request, parameter: str) -> str | None:

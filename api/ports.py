@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from schemas.control import Target
+from watchkeeper_client.spending import Call
 from watchkeeper_client.wanted import Decision
 
 ControlAction = Literal["halt", "resume", "degrade"]
@@ -69,7 +70,7 @@ class Actions(Protocol):
 class Decider(Protocol):
     """The wanted state, for `/v1/allow`."""
 
-    def decide(self, tenant: str, agent: str, session: str | None, tool: str | None) -> Decision:
+    def decide(self, tenant: str, agent: str, session: str | None, call: Call) -> Decision:
         """Whether this call may be made now; from memory, the fail mode included."""
 
 

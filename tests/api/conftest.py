@@ -13,6 +13,7 @@ from api.app import Parts, make_app
 from api.ports import ControlOrder, JsonObject, NoIncidentError, ProducerError, SlackAction
 from api.security import Access
 from responders.decide import ActionRefused
+from watchkeeper_client.spending import Call
 from watchkeeper_client.wanted import ALLOWED, Decision
 
 TOKEN = "a-token-of-the-engine"
@@ -64,8 +65,8 @@ class Remembering:
         self.done.append((order, person))
         return {"incident_id": "INC-9"}
 
-    def decide(self, tenant: str, agent: str, session: str | None, tool: str | None) -> Decision:
-        self.decided.append((tenant, agent, session, tool))
+    def decide(self, tenant: str, agent: str, session: str | None, call: Call) -> Decision:
+        self.decided.append((tenant, agent, session, call))
         return self.decision
 
     async def problems(self) -> Mapping[str, str]:

@@ -13,6 +13,7 @@ from api.ports import ControlOrder
 from schemas.control import Target
 from tests.api.conftest import Remembering
 from watchkeeper_client.control import TrustedKeys
+from watchkeeper_client.spending import Call
 from watchkeeper_client.wanted import Decision, WantedState
 
 CHANGES = ("/v1/incidents/INC-0/ack", "/v1/incidents/INC-0/resolve", "/v1/control")
@@ -153,8 +154,23 @@ def test_allow_passes_whom_it_is_about(client: TestClient, parts: Remembering) -
     answer = client.get("/v1/allow?agent=support&session=s-1&tool=email.send&tenant=acme")
     assert (answer.status_code, answer.json()["allowed"]) == (200, True)
     assert answer.headers["cache-control"] == "no-store"
-    client.get("/v1/allow?agent=support")
-    assert parts.decided == [("acme", "support", "s-1", "email.send"), ("default", "support", None, None)]
+    client.get("/v1/allow?agent=support&effect=db.delete&targets=20&irreversible=true&approval=ap-1")
+    assert parts.decided == [
+        ("acme", "support", "s-1", Call("email.send")),
+        ("default", "support", None, Call(None, "db.delete", 20, approval="ap-1", irreversible=True)),
+    ]
+
+
+@pytest.mark.parametrize("query", ["targets=-1", "targets=many", "targets=²", "irreversible=maybe"])
+def test_allow_refuses_what_it_cannot_read(client: TestClient, query: str) -> None:
+    assert client.get(f"/v1/allow?agent=support&{query}").status_code == 400
+
+
+def test_what_cannot_be_taken_back_needs_an_approval_at_the_proxy_too() -> None:
+    decider = WantedDecider(WantedState(TrustedKeys({}), enforcement_point="test"))
+    drop = Call("drop_table", irreversible=True)
+    assert decider.decide("default", "support", "s", drop).denied == "irreversible"
+    assert decider.decide("default", "support", "s", drop._replace(approval="ap-1")).allowed
 
 
 def test_a_denial_says_why_and_when(client: TestClient, parts: Remembering) -> None:
@@ -181,11 +197,11 @@ def test_the_fail_mode_holds_while_control_is_not_heard(mode: Any, before: bool,
     clock = [0.0]
     state = WantedState(TrustedKeys({}), enforcement_point="test")
     decider = WantedDecider(state, mode, 1_000, now_ms=lambda: 0.0, elapsed_ms=lambda: clock[0])
-    assert decider.decide("default", "support", None, None).allowed is before
+    assert decider.decide("default", "support", None, Call()).allowed is before
     decider.heard()
-    assert decider.decide("default", "support", None, None).allowed is after
+    assert decider.decide("default", "support", None, Call()).allowed is after
     clock[0] = 1_001.0
-    assert decider.decide("default", "support", None, None).allowed is before
+    assert decider.decide("default", "support", None, Call()).allowed is before
 
 
 def test_health(client: TestClient, parts: Remembering) -> None:
