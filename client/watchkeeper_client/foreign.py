@@ -45,8 +45,9 @@ from xxhash import xxh3_64_intdigest
 from watchkeeper_client.fingerprint import plain
 
 MAX_TEXT_CHARS: Final = 65_536
-"""How much of a text is read; the rest of a longer one is not."""
+"""How much of a request or result is read; the rest of a longer one is not."""
 MAX_ARGUMENT_CHARS: Final = 16_384
+"""Likewise of a call's arguments."""
 MAX_TRUSTED: Final = 8_192
 """Words, pairs of words and values of the request; likewise of fields."""
 MAX_VALUES: Final = 2_048
@@ -185,9 +186,9 @@ class Foreign:
 
     def result(self, content: object) -> None:
         """Takes in a tool's result, or anything else the model read that the user did not write."""
-        for leaf in _leaves(content):
+        for text in _within(MAX_TEXT_CHARS, _leaves(content)):
             with self._lock:
-                for sentence in _BOUNDARY.split(leaf[:MAX_TEXT_CHARS]):
+                for sentence in _BOUNDARY.split(text):
                     if trimmed := sentence.strip():
                         self._sentence(trimmed)
 
@@ -199,9 +200,9 @@ class Foreign:
         asked = any(verb in self._asked for verb in verbs)
         steered = 0
         if self._requested and self._prose:
-            for leaf in _leaves(arguments):
+            for text in _within(MAX_ARGUMENT_CHARS, _leaves(arguments)):
                 with self._lock:
-                    steered += self._steered(leaf[:MAX_ARGUMENT_CHARS], verbs, writes=writes)
+                    steered += self._steered(text, verbs, writes=writes)
         return Verdict(steered > 0, steered, asked, writes)
 
     def _sentence(self, sentence: str) -> None:
@@ -222,7 +223,8 @@ class Foreign:
         senses = _senses(words[:_MAX_PASSAGE_WORDS])
         orders = any(sense[0] == _MARK for sense in senses)
         if not orders and len(words) <= (1 + _MAX_FIELD_WORDS if label is None else _MAX_NAME_WORDS):
-            for value in (*telling, " ".join(words)):
+            name = (" ".join(words),) if len(words) >= _MIN_NAME_WORDS else ()
+            for value in (*telling, *name):
                 _keep(self._fields, self._hash(value), MAX_TRUSTED)
         elif orders or telling:
             passage = _Passage({self._hash(sense) for sense in senses if sense not in _COMMON})
@@ -373,6 +375,15 @@ def _leaves(value: object) -> Iterator[str]:
             else:
                 below.append(plain(item))
         level = below
+
+
+def _within(chars: int, texts: Iterator[str]) -> Iterator[str]:
+    """The texts as far as they fit into so many characters."""
+    for text in texts:
+        yield text[:chars]
+        chars -= len(text)
+        if chars <= 0:
+            return
 
 
 def _parsed(value: object) -> object:

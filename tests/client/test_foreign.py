@@ -197,10 +197,12 @@ def test_cycles_end_and_objects_are_read() -> None:
 def test_memory_is_bounded_whatever_is_read() -> None:
     watched = Foreign(key=1)
     watched.request("hello")
-    for turn in range(60):
+    for turn in range(24):
         watched.request(" ".join(f"word{turn}n{number}" for number in range(500)))
         watched.result("\n\n".join(f"Send item{turn}n{number}x to Bob" for number in range(200)))
         watched.result([f"field{turn}n{number}" for number in range(500)])
+    watched.result("Send z@late.example " + "x " * 10**6)
+    watched.result(["y " * 30_000] * 3)
     assert len(watched._trusted) == len(watched._asked) == len(watched._fields) == MAX_TRUSTED
     assert len(watched._prose) == MAX_VALUES
     passages = {id(passage): passage for found in watched._prose.values() for passage in found}
