@@ -62,7 +62,9 @@ class ContainmentRule(_Section):
 
 
 class ContainmentPolicy(_Section):
-    """Halting a session on a critical detection and stepping down are automatic; the rest asks a person."""
+    """Halting a session on a critical detection and stepping down are automatic, and so is halting the agents
+    of a spawn storm, which has a new session whenever one is halted. The rest asks a person.
+    """
 
     rules: tuple[ContainmentRule, ...] = (
         ContainmentRule(
@@ -70,6 +72,12 @@ class ContainmentPolicy(_Section):
             modes=frozenset({"halt"}),
             scope="session",
             severities=frozenset({"critical"}),
+        ),
+        ContainmentRule(
+            trust="automatic",
+            modes=frozenset({"halt"}),
+            severities=frozenset({"critical"}),
+            detectors=frozenset({"spawn_storm"}),
         ),
         ContainmentRule(trust="automatic", modes=frozenset({"degrade", "throttle"})),
     )

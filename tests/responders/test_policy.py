@@ -24,6 +24,7 @@ def test_an_empty_file_is_the_default_policy(tmp_path: Path) -> None:
         ({}, HALT, "automatic"),
         ({"severity": "warning"}, HALT, "approve"),
         ({"session": None}, HALT, "approve"),
+        ({"session": None, "detector": "spawn_storm"}, HALT, "automatic"),
         ({"session": None}, ControlState(mode="degrade", ladder="rag"), "automatic"),
         ({}, ControlState(mode="require_approval"), "approve"),
     ],
