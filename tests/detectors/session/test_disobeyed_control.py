@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from detectors.base import Source
-from detectors.control import Held
+from detectors.control import Halts, Held
 from detectors.offline import Engine
 from detectors.session.disobeyed_control import DisobeyedControl
+from detectors.session_pipeline import SessionPipeline
 from detectors.testing import START_MS, event
 from schemas.detection import Detection
 from schemas.topics import EVENTS
@@ -75,3 +76,24 @@ def test_reports_are_no_calls_and_others_are_not_concerned() -> None:
     assert found(30, type="heartbeat") == []
     assert found(30, agent="another") == []
     assert len({one.detection_id for one in found(30, held=Held("c2", START_MS, NEVER)) + found(30)}) == 2
+
+
+def test_a_restart_does_not_report_it_again() -> None:
+    halts = Halts()
+    halts.put(("default", "agent", None), Held("c1", START_MS, NEVER))
+
+    def started() -> SessionPipeline:
+        return SessionPipeline(0, [DisobeyedControl()], halts=halts)
+
+    pipeline = started()
+    records = [event(number, CALL) for number in range(60)]
+    told: list[int] = []
+    for place, each in enumerate(records):
+        outputs = pipeline.process(each, Source(EVENTS, 0, place))
+        told += [place for output in outputs if isinstance(output, Detection)]
+        kept, marker = list(pipeline.dirty()), pipeline.marker()
+        pipeline = started()
+        for key, value in kept:
+            pipeline.restore(key, value)
+        pipeline.restore_marker(marker)
+    assert told == [21]

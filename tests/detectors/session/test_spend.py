@@ -11,12 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detectors.base import Source
 from detectors.offline import Engine
 from detectors.profile import AgentProfile, Range
+from detectors.records import SESSION_PREFIX
 from detectors.session.context_growth import ContextGrowth
 from detectors.session.spend_forecast import SpendForecast
+from detectors.session_pipeline import SessionPipeline
 from detectors.testing import brief, events, run
 from detectors.trend import Line
+from schemas.topics import EVENTS
+from tests.detectors.streams import Driver, straight
 
 LLM: dict[str, Any] = {"type": "llm.call", "request_model": "m", "output_tokens": 0, "status": "ok"}
 
@@ -150,3 +155,29 @@ def test_healthy_sessions_are_left_alone() -> None:
     for session in itertools.chain(healthy_sessions(random.Random(7))):
         for detector in (ContextGrowth(), SpendForecast()):
             assert run(detector, events(session)) == []
+
+
+@pytest.mark.parametrize("cut", range(0, 31, 4))
+def test_a_restart_anywhere_changes_nothing(cut: int) -> None:
+    records = list(events([start(tokens=1_000_000), *calls(3_000 * turn for turn in range(1, 30))]))
+    expected = straight(records)
+    driver = Driver()
+    driver.take(records, 0, cut)
+    driver.checkpoint(cut)
+    driver.crash()
+    driver.take(records, cut, len(records))
+    found = driver.finish()
+    assert found == expected
+    names = {value[0] for value in found.values() if isinstance(value, tuple)}
+    assert {"context_growth", "spend_forecast"} <= names
+
+
+def test_state_does_not_grow_with_calls_or_agents() -> None:
+    def size(turns: int) -> int:
+        pipeline = SessionPipeline(0, [ContextGrowth(), SpendForecast()])
+        made = [dict(call, agent=f"agent-{turn % 40}") for turn, call in enumerate(calls([90_000] * turns))]
+        for place, each in enumerate(events(made)):
+            pipeline.process(each, Source(EVENTS, 0, place))
+        return sum(len(value or b"") for key, value in pipeline.dirty() if key.startswith(SESSION_PREFIX))
+
+    assert size(4_000) < size(400) * 1.1
