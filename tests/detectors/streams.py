@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 
 from detectors.base import Source
 from detectors.offline import FAR_MS
 from detectors.registry import SESSION
 from detectors.session_pipeline import SessionPipeline, SessionPipelineOutput
+from detectors.summary import Fact, SessionSummary
 from detectors.testing import START_MS
 from detectors.windows import Mark, Window
 from schemas.base import from_epoch_ms
@@ -37,6 +39,8 @@ KINDS: list[dict[str, Any]] = [
     {**ASK, "agent": "verifier", "to_agent": "agent"},
     {**ASK, "intent": "answer", "content_hash": "c"},
     {"type": "session.start", "declared_tools": ["search"], "budget": {"tokens": 5000, "wall_ms": 60_000}},
+    {"type": "session.start", "credential": "key", "parent_session": "p"},
+    {**CALL, "credential": "other", "argument_keys": ["q"], "result_shape": "[string]", "result_items": 2},
     {"type": "session.end", "outcome": "completed"},
     {"type": "evaluation", "name": "groundedness", "score": 0.7},
     {"type": "heartbeat", "seq": 3},
@@ -64,7 +68,9 @@ Outcome = dict[Any, Any]
 
 
 def outcome(outputs: Sequence[SessionPipelineOutput]) -> Outcome:
-    """What is left of outputs downstream: detections by id, windows by identity, the highest mark."""
+    """What is left of outputs downstream: detections by id, windows by identity, the highest mark; summaries
+    and facts by what they are of, wherever that stands.
+    """
     kept: Outcome = {}
     for output in outputs:
         if isinstance(output, Detection):
@@ -73,7 +79,16 @@ def outcome(outputs: Sequence[SessionPipelineOutput]) -> Outcome:
             kept[output.key, output.start_ms] = output.encode()
         elif isinstance(output, Mark):
             kept["mark"] = max(kept.get("mark", 0), output.watermark_ms)
+        elif isinstance(output, SessionSummary):
+            kept[output.key, output.session, output.start_ms, output.end_ms] = _placeless(output)
+        elif isinstance(output, Fact):
+            kept[output.event_id, output.kind] = _placeless(output)
     return kept
+
+
+def _placeless(output: SessionSummary | Fact) -> bytes:
+    nowhere = {"source_offset": 0, "source_index": 0, "source_ordinal": 0}
+    return msgspec.structs.replace(output, **nowhere).encode()
 
 
 class Driver:
