@@ -39,7 +39,7 @@ from schemas.event import ToolCall
 ASKED: Final = "watchkeeper.foreign_asked"
 WRITES: Final = "watchkeeper.foreign_writes"
 REQUIRE_APPROVAL: Final = ControlState(mode="require_approval")
-MAX_REPORTED = 32
+MAX_REPORTED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class ForeignArguments:
     wants: ClassVar[tuple[str, ...]] = ("tool.call",)
 
     class State(msgspec.Struct):
-        """Calls flagged; hashes of what was reported, joined: after 32 nothing more is worth saying."""
+        """Calls flagged; hashes of what was reported, joined: after 16 nothing more is worth saying."""
 
         calls: int = 0
         reported: bytes = b""
