@@ -1,4 +1,4 @@
-"""`incidents`, `incident`, `ack`, `resolve`, `halt`, `resume`, `degrade`: what a person reads and does."""
+"""Incidents, their runbooks, and containment by hand: what a person reads and does."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markdown import Markdown
 from rich.table import Table
 
 from cli.common import Config, DataDir, Json, print_json, settings_from, stdout
@@ -30,7 +31,7 @@ TargetName = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Adds these commands to the command line."""
-    for command in (incidents, incident, ack, resolve, halt, resume, degrade):
+    for command in (incidents, incident, runbook, ack, approve, resolve, halt, resume, degrade):
         app.command(rich_help_panel=_PANEL)(command)
 
 
@@ -93,6 +94,27 @@ def incident(
     stdout.print(render(view))
 
 
+def runbook(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A detector, as the page names it.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What a detection means, what to look at, what to do, and when it is wrong. Without a name: the list."""
+    from responders.runbooks import runbook as text_of
+    from responders.runbooks import sections
+
+    if name is None:
+        if as_json:
+            print_json(sections())
+        else:
+            stdout.print("\n".join(sections()))
+    elif as_json:
+        print_json({"runbook": name, "markdown": text_of(name)})
+    else:
+        stdout.print(Markdown(f"# {name}\n\n{text_of(name)}"))
+
+
 def ack(incident_id: IncidentId, config: Config = None, data_dir: DataDir = None) -> None:
     """Says that you are on it."""
     from responders import actions
@@ -100,6 +122,15 @@ def ack(incident_id: IncidentId, config: Config = None, data_dir: DataDir = None
     with _responder(config, data_dir) as responder:
         done = actions.acknowledge(responder, incident_id, _person())
     stdout.print(f"{done.incident_id} is {done.state}")
+
+
+def approve(incident_id: IncidentId, config: Config = None, data_dir: DataDir = None) -> None:
+    """Has the containment carried out that the incident proposed."""
+    from responders import actions
+
+    with _responder(config, data_dir) as responder:
+        done = actions.approve(responder, incident_id, _person())
+    stdout.print(f"{done.incident_id}: {done.containment}")
 
 
 def resolve(

@@ -175,7 +175,7 @@ def _contained(held: Containment) -> str:
 def _to_do(incident: Incident, detection: Detection | None) -> list[str]:
     lines = []
     if detection is not None:
-        lines.append(f"*Runbook:* {escape(detection.runbook)}")
+        lines.append(f"*What to do:* `watchkeeper runbook {_typed(detection.runbook)}`")
     if incident.open and incident.acknowledged_by is None:
         lines.append(f"*Take it:* `watchkeeper ack {incident.incident_id}`")
     held = [each for each in incident.containments.values() if each.active]

@@ -1,0 +1,34 @@
+"""The runbooks: what to do about what a detector found, a section a detector in `runbooks.md`."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+
+from config.errors import CorrectableError
+
+
+class NoRunbookError(CorrectableError):
+    """There is no runbook of this name; the message lists those there are."""
+
+
+@cache
+def sections() -> dict[str, str]:
+    """Each runbook's Markdown by name, without its heading."""
+    text = (files("responders") / "runbooks.md").read_text(encoding="utf-8")
+    _, *parts = re.split(r"^## ", text, flags=re.MULTILINE)
+    pairs = (part.partition("\n") for part in parts)
+    return {name.strip(): body.strip() for name, _, body in pairs}
+
+
+def runbook(name: str) -> str:
+    """The runbook of this name, as Markdown.
+
+    Raises:
+        NoRunbookError: there is none.
+    """
+    found = sections().get(name)
+    if found is None:
+        raise NoRunbookError(f"no runbook {name}: there are {', '.join(sorted(sections()))}")
+    return found
