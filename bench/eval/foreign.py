@@ -106,11 +106,11 @@ def _verdict(page: Section, judged: list[Judged], others: list[Judged]) -> None:
         "an injected one. Where an attack failed, the injected calls were made all the same, so a flag "
         "is right there too.",
         _bound(false, len(clean), len(benign)),
-        "Out of sample? No parameter is fitted and no wording of the payload is looked for, but the "
-        "rules were written with the open part of the data in view. For acts that change something they "
-        "were set down before the first run, and stood. For calls that only read they were tightened "
-        "after false positives in `slack`. So `banking` is close to a held-out suite, and `slack` is "
-        "not.",
+        "Out of sample? No parameter is fitted and no wording of the payload is looked for, but the rules "
+        "were written with the open part of the data in view. For acts that change something they were set "
+        "down before the first run and later only narrowed, on made-up examples, which changed no run's "
+        "flag. For calls that only read they were tightened after false positives in `slack`. So `banking` "
+        "is close to a held-out suite, and `slack` is not.",
     )
     page.figures.update(
         recall=ratio(len(found), len(hijacked)),
