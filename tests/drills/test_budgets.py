@@ -1,13 +1,13 @@
-"""Drills whose end is a budget, played with the real gate but no bus: warned before it, stopped at it."""
+"""Spending drills played to their end: warned before a budget, stopped at it, and told once an agent."""
 
 from __future__ import annotations
 
 import random
 
 from detectors.offline import Engine
-from drills.offline import event_of
+from drills.offline import event_of, play
 from drills.script import Verdict
-from drills.scripts import weekend_run
+from drills.scripts import rate_limit_storm, weekend_run
 from schemas.event import AGENT_EVENT, LlmCall, SessionStart
 from watchkeeper_client import Gate, TrustedKeys, WantedState
 from watchkeeper_client.control import parse_budget
@@ -46,3 +46,18 @@ def test_the_weekend_run_is_foreseen_and_ends_at_its_budget_with_one_call_over_a
     assert weekend_run.TOKEN_BUDGET <= spent < weekend_run.TOKEN_BUDGET + last
     assert found["context_growth"] < 0.25 * weekend_run.TOKEN_BUDGET
     assert found["spend_forecast"] < 0.6 * weekend_run.TOKEN_BUDGET
+
+
+def test_a_storm_of_refused_retries_is_told_once_an_agent() -> None:
+    engine = Engine()
+    events = play(rate_limit_storm.DRILL, seed=1, run="t", start_ms=START_MS)
+    found = [
+        detection
+        for _, fields in events
+        for detection in engine.process(AGENT_EVENT.validate_python(fields))
+        if detection.severity == "critical"
+    ]
+    assert sorted((one.detector, one.agent) for one in found) == [
+        ("retry_storm", agent) for agent in ("Classifier", "Router", "Summarizer")
+    ]
+    assert all(one.suggested is not None and one.suggested.mode == "throttle" for one in found)
