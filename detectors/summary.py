@@ -17,6 +17,7 @@ as left out. It is made of the events alone, never of what is already known, so 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
@@ -140,10 +141,8 @@ class Lesson(msgspec.Struct, omit_defaults=True):
 
     def _open_form(self, form: FormKey) -> list[int]:
         """The counts of a form that is new, in as much detail as there is room for."""
+        form, characters = _measured(form)
         agent, tool, keys, shape, effect, scope = form
-        characters = len(agent) + len(tool) + len(effect or "") + len(scope or "")
-        if keys is not None:
-            characters += sum(map(len, keys)) + 2 * len(keys)
         if shape is not None and (len(shape) > MAX_SHAPE_CHARS or characters + len(shape) > self.room // 2):
             shape = shape_hash(shape)
             form = (agent, tool, keys, shape, effect, scope)
@@ -163,6 +162,14 @@ class Lesson(msgspec.Struct, omit_defaults=True):
             return False
         self.room -= characters
         return True
+
+
+@lru_cache(maxsize=4_096)
+def _measured(form: FormKey) -> tuple[FormKey, int]:
+    """The form, the same object for all sessions that have it, and its characters without the shape's."""
+    agent, tool, keys, _, effect, scope = form
+    characters = len(agent) + len(tool) + len(effect or "") + len(scope or "")
+    return form, characters + sum(len(key) + 2 for key in keys or ())
 
 
 def _call_form(form: FormKey, counts: list[int], *, open_: bool) -> CallForm:

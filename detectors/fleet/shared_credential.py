@@ -29,9 +29,10 @@ MAX_CREDENTIALS = 512
 
 
 class Use(msgspec.Struct, array_like=True):
-    """Who has used a credential, and where that began."""
+    """Who has used a credential, and the earliest use."""
 
-    since: Beginning
+    since_ms: int
+    since_event_id: str
     agents: list[str] = []
 
 
@@ -54,7 +55,9 @@ class SharedCredential:
         credential = fact.credential or ""
         use = state.uses.pop(credential, None)
         if use is None:
-            use = Use(context.here())
+            use = Use(fact.time_ms, fact.event_id)
+        elif (fact.time_ms, fact.event_id) < (use.since_ms, use.since_event_id):
+            use.since_ms, use.since_event_id = fact.time_ms, fact.event_id
         put(state.uses, credential, use, MAX_CREDENTIALS)
         if fact.agent in use.agents or len(use.agents) > self.agents:
             return NOTHING
@@ -72,7 +75,7 @@ class SharedCredential:
                 expected=1,
                 threshold=self.agents,
                 sample_size=len(use.agents),
-                since=use.since,
+                since=Beginning(use.since_event_id, use.since_ms, context.source.offset),
                 summary=f"{names} use the same credential ({credential}): give each one of its own.",
             ),
         )
