@@ -26,7 +26,6 @@ from detectors.registry import SESSION
 from detectors.summary import Fact, SessionSummary
 from detectors.telling import Teller, is_alarm, lesson_of, teach
 from detectors.windows import MAX_CALL_TOKENS, MAX_CALL_USD, Mark, Window
-from schemas.base import epoch_ms
 from schemas.detection import Detection
 from schemas.event import AgentEvent
 
@@ -142,7 +141,7 @@ class SessionPipeline:
         self, event: AgentEvent, source: Source, broker_time_ms: int | None = None
     ) -> Sequence[SessionPipelineOutput]:
         """Take one event of the record at `source`; return what it and the time passed caused, in order."""
-        time_ms = epoch_ms(event.time)
+        time_ms = event.time_ms
         now_ms = time_ms if broker_time_ms is None or time_ms < broker_time_ms else broker_time_ms
         outputs = self.advance(now_ms) if now_ms > self._watermark_ms else NONE
         topic, _, offset = source
@@ -305,7 +304,7 @@ class SessionPipeline:
         facts = SessionFacts(
             tenant=event.tenant,
             session=event.session,
-            opened_hour=epoch_ms(event.time) // HOUR_MS,
+            opened_hour=event.time_ms // HOUR_MS,
             first_offset=source.offset,
             touched_ms=self._watermark_ms,
         )
@@ -393,7 +392,9 @@ class SessionPipeline:
         facts = record.facts
         facts.llm_calls += 1
         facts.steps = facts.llm_calls if facts.llm_calls > facts.tool_calls else facts.tool_calls
-        facts.tokens += min(event.input_tokens, MAX_CALL_TOKENS) + min(event.output_tokens, MAX_CALL_TOKENS)
+        sent, received = event.input_tokens, event.output_tokens
+        facts.tokens += sent if sent < MAX_CALL_TOKENS else MAX_CALL_TOKENS
+        facts.tokens += received if received < MAX_CALL_TOKENS else MAX_CALL_TOKENS
         if event.cost_usd is None:
             facts.cost_unknown_calls += 1
         else:

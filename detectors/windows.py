@@ -218,8 +218,9 @@ def _add_session_end(window: Window, event: Any) -> None:
 
 def _add_llm_call(window: Window, event: Any) -> None:
     window.llm_calls += 1
-    window.input_tokens += min(event.input_tokens, MAX_CALL_TOKENS)
-    window.output_tokens += min(event.output_tokens, MAX_CALL_TOKENS)
+    sent, received = event.input_tokens, event.output_tokens
+    window.input_tokens += sent if sent < MAX_CALL_TOKENS else MAX_CALL_TOKENS
+    window.output_tokens += received if received < MAX_CALL_TOKENS else MAX_CALL_TOKENS
     failed = event.status == "error"
     if failed:
         window.llm_errors += 1
@@ -232,9 +233,11 @@ def _add_llm_call(window: Window, event: Any) -> None:
         window.cost_unknown_calls += 1
     else:
         window.cost_known_calls += 1
-        window.cost_usd_micro += int(min(event.cost_usd, MAX_CALL_USD) * 1e6 + 0.5)
+        cost_usd = event.cost_usd
+        window.cost_usd_micro += int((cost_usd if cost_usd < MAX_CALL_USD else MAX_CALL_USD) * 1e6 + 0.5)
     if event.duration_ms is not None:
-        window.llm_duration_s.add(min(event.duration_ms / 1000, MAX_CALL_S))
+        duration_s = event.duration_ms / 1000
+        window.llm_duration_s.add(duration_s if duration_s < MAX_CALL_S else MAX_CALL_S)
     if event.provider is not None:
         _count_call(window.providers, event.provider, failed)
 
@@ -244,7 +247,8 @@ def _add_tool_call(window: Window, event: Any) -> None:
     if event.status == "error":
         window.tool_errors += 1
     if event.duration_ms is not None:
-        window.tool_duration_s.add(min(event.duration_ms / 1000, MAX_CALL_S))
+        duration_s = event.duration_ms / 1000
+        window.tool_duration_s.add(duration_s if duration_s < MAX_CALL_S else MAX_CALL_S)
 
 
 def _add_message(window: Window, event: Any) -> None:
@@ -272,12 +276,15 @@ def _add_feedback(window: Window, event: Any) -> None:
 
 
 def _count_call(counts: dict[str, CallCounts], name: str, failed: bool) -> None:
-    label = _label(counts, name)
-    calls = counts.get(label)
+    calls = counts.get(name)
     if calls is None:
-        calls = counts[label] = CallCounts()
+        label = _label(counts, name)
+        calls = counts.get(label)
+        if calls is None:
+            calls = counts[label] = CallCounts()
     calls.calls += 1
-    calls.errors += failed
+    if failed:
+        calls.errors += 1
 
 
 _ADDERS = {
