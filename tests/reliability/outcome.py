@@ -110,13 +110,15 @@ def _canonical_agent(_: bytes, value: bytes) -> Any:
 
 
 def _canonical(value: Any) -> bytes:
-    """1.0 and 1 are the same number: a float that was decoded may have been an integer before."""
+    """1.0 and 1 are the same number: a float that was decoded may have been an integer before. Keys are
+    sorted: facts of a tenant come from all partitions, so what was used last may differ.
+    """
     return msgspec.msgpack.encode(_with_integers(msgspec.to_builtins(value, builtin_types=(bytes,))))
 
 
 def _with_integers(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _with_integers(inner) for name, inner in value.items()}
+        return {name: _with_integers(value[name]) for name in sorted(value, key=repr)}
     if isinstance(value, list | tuple):
         return [_with_integers(inner) for inner in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
