@@ -16,7 +16,7 @@ from sqlalchemy import insert, select, text, update
 from responders import actions, projections, tables
 from responders.database import StoreError, make_engine
 from responders.decide import ActionRefused
-from responders.event_store import Store, events_of
+from responders.event_store import Store, Turn, events_of
 from responders.handle import Responder, Source, offsets_of
 from responders.incident import fold
 from responders.migrations import revisions, upgrade
@@ -89,6 +89,25 @@ def test_ten_writers_append_to_one_incident_without_a_gap(responder: Responder) 
     folded = fold(log)
     assert folded is not None
     assert sorted(folded.notes) == sorted(f"{number}/{turn}" for number in range(10) for turn in range(10))
+
+
+def test_a_writer_waits_for_the_one_before_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    turn, entered = Turn(), threading.Event()
+
+    def follow() -> None:
+        with turn:
+            entered.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with turn:
+            following = pool.submit(follow)
+            assert not entered.wait(0.05)
+        following.result(5)
+        with turn:
+            monkeypatch.setattr(Turn, "PATIENCE_S", 0.01)
+            pool.submit(follow).result(5)
+            assert not turn._lock.acquire(blocking=False)
+    assert turn._lock.acquire(blocking=False)
 
 
 def test_writers_that_race_open_one_incident_and_ask_for_one_page(responder: Responder) -> None:
