@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -38,14 +39,20 @@ class Bus:
     def make_topics(self, partitions: int = PARTITIONS) -> None:
         settings = KafkaSettings(bootstrap=self.broker.bootstrap, partitions=partitions)
         run_apart(create_topics(settings))
+        _until(lambda: self.broker.topics().issuperset(topics.BY_NAME))
+
+    def drop(self, *names: str) -> None:
+        """Returns when the broker tells of none of them: until then they would not be made anew."""
+        for name in names:
+            self.broker.delete_topic(name)
+        _until(lambda: self.broker.topics().isdisjoint(names))
 
     def load(self, traffic: Workload | Iterable[Record]) -> None:
         """The traffic that is there already is left: state holds offsets, and these stay the same."""
         records = traffic.records if isinstance(traffic, Workload) else tuple(traffic)
         stale = LEARNED if records is self._loaded else (*LEARNED, topics.EVENTS)
         run_apart(self._empty(DERIVED))
-        for name in stale:
-            self.broker.delete_topic(name)
+        self.drop(*stale)
         self.make_topics()
         if topics.EVENTS in stale:
             self._loaded = None
@@ -85,6 +92,13 @@ class Bus:
             await asyncio.gather(*sent)
         finally:
             await producer.stop()
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _LEADER_TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline, "the broker's topics are not as they were asked for"
+        time.sleep(0.05)
 
 
 async def _deleted(admin: Any, records: dict[TopicPartition, RecordsToDelete]) -> bool:

@@ -34,14 +34,14 @@ def refusal(bootstrap: str, folder: Path, **settings: object) -> str:
 @contextmanager
 def replaced(bus: Bus, topic: str, partitions: int) -> Iterator[None]:
     """The topic with another number of partitions; 0 for none at all."""
-    bus.broker.delete_topic(topic)
+    bus.drop(topic)
     if partitions:
         bus.broker.create_topic(topic, partitions)
     try:
         yield
     finally:
         if partitions:
-            bus.broker.delete_topic(topic)
+            bus.drop(topic)
         bus.make_topics()
 
 
