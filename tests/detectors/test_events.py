@@ -57,7 +57,7 @@ numbers = (
 )
 texts = st.sampled_from(
     ["", "ok", "a", "x" * 128, "é" * 129, "x" * 256, "𝄞" * 257, "agent.event/1"]
-) | st.text(st.characters(exclude_characters="\x00"), max_size=9)
+) | st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=9)
 digits = st.text("0123456789", min_size=1, max_size=10)
 times = st.builds(
     "{}{}{}{}{}".format,
