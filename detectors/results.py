@@ -11,8 +11,8 @@ from detectors.base import Beginning, name_hash
 from detectors.bounded import add_recent, find_recent
 from detectors.shapes import changes
 
-MAX_SOURCES: Final = 5
-MAX_SHAPE_CHARS: Final = 256
+MAX_SOURCES: Final = 4
+MAX_SHAPE_CHARS: Final = 192
 MAX_NAMED: Final = 8
 SEVERAL: Final = -1
 

@@ -22,7 +22,7 @@ MAX_DEPTH: Final = 32
 _UNTOLD: Final = frozenset({"null", "deep"})
 """Types that say nothing of what is there otherwise."""
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
-_BARE: Final = re.compile(r"[^,:|{}\[\]]+")
+_BARE: Final = re.compile(r'[^",:|{}\[\]]+')
 
 
 class Shape(NamedTuple):

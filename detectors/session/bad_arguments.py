@@ -13,8 +13,8 @@ unknown. What was always given may still be optional, so without a declaration n
 
 A call that failed was refused by the tool, which is how models learn to call it: a warning. One that was
 taken without what it needs is critical where that was declared. Anything else is a warning. Each tool is
-reported once a session at each severity, 32 in all. Of the declared schemas hashes of four bytes are kept,
-of 384 names and 64 tools; what is beyond is not judged.
+reported once a session at each severity, 16 in all. Of the declared schemas short hashes are kept,
+of 256 names and 32 tools; what is beyond is not judged.
 
 >>> from detectors.testing import events, run
 >>> schemas = {"pay": {"required": ["sum"], "properties": ["sum", "to"]}}
@@ -41,16 +41,16 @@ from detectors.bounded import DIGEST_BYTES
 from schemas.detection import Detection, Severity
 from schemas.event import SessionStart, ToolCall
 
-MAX_TOLD: Final = 32
-MAX_TOOLS: Final = 64
-MAX_NAMES: Final = 384
-HASH_BYTES: Final = 4
+MAX_TOLD: Final = 16
+MAX_TOOLS: Final = 32
+MAX_NAMES: Final = 256
+HASH_BYTES: Final = 2
 
 
 @lru_cache(maxsize=4_096)
 def _hash(name: str) -> bytes:
-    """Four bytes: two names taken for one, one pair in four thousand million, would only hide a bad call."""
-    return xxhash.xxh32_digest(name.encode())
+    """Two bytes: names taken for one another, a pair in 65,536, can only hide a bad call."""
+    return xxhash.xxh32_digest(name.encode())[:HASH_BYTES]
 
 
 class Schema(msgspec.Struct, array_like=True):
@@ -88,7 +88,7 @@ class BadArguments:
         keys = event.argument_keys
         if keys is None:
             return NOTHING
-        schema = state.schemas.get(_hash(event.tool)) if state.schemas else None
+        schema = state.schemas.get(xxhash.xxh32_digest(event.tool.encode())) if state.schemas else None
         if schema is None:
             missing, unknown = 0, self._never_given(event.tool, keys, context)
         else:
@@ -139,7 +139,7 @@ def _declare(state: BadArguments.State, event: SessionStart) -> None:
     for tool, declared in (event.tool_schemas or {}).items():
         required = {_hash(name) for name in declared.required}
         optional = {_hash(name) for name in declared.properties} - required
-        old = state.schemas.pop(key := _hash(tool), None)
+        old = state.schemas.pop(key := xxhash.xxh32_digest(tool.encode()), None)
         state.names -= 0 if old is None else len(old.required + (old.optional or b"")) // HASH_BYTES
         names = len(required) + len(optional)
         if state.names + names <= MAX_NAMES and len(state.schemas) < MAX_TOOLS:

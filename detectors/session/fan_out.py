@@ -13,7 +13,8 @@ bucket (Turner, "New Directions in Communications", IEEE Communications Magazine
 that answers mail all day stays below it. After a failure only half of that until the bucket would be empty
 again: whoever tries again has as many targets as before. What a person approved is not counted.
 
-Each tool or effect is reported once a session; the six most recently used are kept.
+Each tool or effect is reported once a session; the four used last and eight caps are kept, and in a session
+of more caps nothing else is judged.
 
 >>> from detectors.testing import events, run
 >>> mail = dict(type="tool.call", tool="mail", arguments_hash="a1", status="ok", effect="email.send")
@@ -35,12 +36,12 @@ from typing import ClassVar, Final
 import msgspec
 
 from detectors.base import HALT, NOTHING, Beginning, SessionContext, name_hash
-from detectors.bounded import add_recent, find_recent, put
+from detectors.bounded import add_recent, find_recent
 from schemas.detection import Detection, Severity
 from schemas.event import Heartbeat, SessionStart, ToolCall
 
-MAX_CAPS: Final = 16
-MAX_SENT: Final = 6
+MAX_CAPS: Final = 8
+MAX_SENT: Final = 4
 _OUT: Final = re.compile(r"(.*[._:/-])?(send|reply|forward|notify|invite|announce|broadcast)", re.I)
 _HOUR_MS: Final = 3_600_000.0
 
@@ -78,22 +79,21 @@ class FanOut:
         self, state: State, event: SessionStart | ToolCall | Heartbeat, context: SessionContext
     ) -> Iterable[Detection]:
         if event.type == "tool.call":
-            out = event.irreversible or (
-                event.effect is not None and _OUT.fullmatch(event.effect) is not None
-            )
+            goes_out = event.effect is not None and _OUT.fullmatch(event.effect) is not None
+            out = (goes_out or event.irreversible) and not event.approval and len(state.caps) < MAX_CAPS
             if not (out or state.caps):
                 return NOTHING
             found: list[Detection] = []
-            for name in {event.effect or event.tool: None, event.tool: None}:
+            what = event.effect or event.tool
+            for name in {what: None, event.tool: None}:
                 cap = state.caps.get(name_hash(name))
-                if cap is not None or (
-                    out and name == (event.effect or event.tool) and event.approval is None
-                ):
+                if cap is not None or (out and name == what):
                     found += self._count(state, name, cap, event, context)
             return found
         if event.type == "session.start":
             for name, cap in ((event.budget and event.budget.fan_out) or {}).items():
-                put(state.caps, name_hash(name), cap, MAX_CAPS)
+                if len(state.caps) < MAX_CAPS:
+                    state.caps[name_hash(name)] = cap
             return NOTHING
         if event.attributes is None or event.attributes.get("watchkeeper.denied") != "budget":
             return NOTHING

@@ -4,7 +4,8 @@ Statistic: none; an invariant, checked on the retrieval itself. Unit: retrievals
 misleading session retrieved for another); the contract of `retrieval`: `owner` is the user a memory belongs
 to, so it is one of the users the session was started for. A session that names no user is not judged, nor
 is memory without an owner: that is shared. A session of several users (each `session.start` may name one)
-may read the memory of each, of sixteen at most. Each owner is reported once a session, sixteen at most.
+may read the memory of each; one of eight or more is not judged. Each owner is reported once a session,
+eight at most.
 
 >>> from detectors.testing import events, run
 >>> start = dict(type="session.start", user="u1")
@@ -26,7 +27,8 @@ from detectors.bounded import DIGEST_BYTES, remember
 from schemas.detection import Detection
 from schemas.event import Retrieval, SessionStart
 
-MAX_USERS: Final = 16
+MAX_USERS: Final = 8
+MAX_BYTES: Final = DIGEST_BYTES * MAX_USERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,10 @@ class ForeignMemory:
             if event.user is not None and (user := name_hash(event.user)) not in state.users:
                 state.users = remember(state.users, user, MAX_USERS)
             return NOTHING
-        if event.owner is None or not event.documents or not state.users:
+        if event.owner is None or not event.documents or not 0 < len(state.users) < MAX_BYTES:
             return NOTHING
         owner = name_hash(event.owner)
-        if owner in state.users or owner in state.reported or len(state.reported) >= DIGEST_BYTES * MAX_USERS:
+        if owner in state.users or owner in state.reported or len(state.reported) >= MAX_BYTES:
             return NOTHING
         state.reported += owner
         return (

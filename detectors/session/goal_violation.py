@@ -15,7 +15,7 @@ wider effects are not granted.
 
 What this cannot see without content: whether an allowed write was needed, or an allowed report honest. A
 session that declares neither goal nor effects is not judged. Each effect and each agent is reported once a
-session; 16 of each, and 64 allowed effects, are kept.
+session, eight of each are kept; 48 allowed effects or more allow all.
 
 >>> from detectors.testing import events, run
 >>> start = dict(type="session.start", goal="review", allowed_effects=["report.*"])
@@ -33,24 +33,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Final
 
 import msgspec
 
 from detectors.base import HALT, NOTHING, SessionContext, name_hash
-from detectors.bounded import DIGEST_BYTES, remember
-from schemas.control import ControlState
+from detectors.bounded import remember
 from schemas.detection import Detection, Severity
 from schemas.event import Message, SessionStart, ToolCall
 
-MAX_ALLOWED_BYTES: Final = DIGEST_BYTES * 64
-MAX_KEPT: Final = 16
+HASH_BYTES: Final = 4
+MAX_ALLOWED_BYTES: Final = HASH_BYTES * 48
+MAX_KEPT: Final = 8
 
 
 class Mandate(msgspec.Struct, array_like=True):
     """What an agent said it was asked for when it started; `asked` is whether it was asked again since."""
 
-    goal: str | None
+    goal: bytes | None
     asked: bool = False
     reported: bool = False
 
@@ -101,15 +102,16 @@ class GoalViolation:
         agent = name_hash(event.agent)
         mandate = state.mandates.get(agent)
         effects = event.allowed_effects
+        goal = None if event.goal is None else name_hash(event.goal)
         if mandate is None or mandate.asked:
             if mandate is not None or len(state.mandates) < MAX_KEPT:
-                state.mandates[agent] = Mandate(event.goal, reported=mandate is not None and mandate.reported)
+                state.mandates[agent] = Mandate(goal, reported=mandate is not None and mandate.reported)
             if effects is not None:
                 known = state.allowed or b""
-                new = sorted({one for effect in effects if (one := name_hash(effect)) not in known})
+                new = sorted({one for effect in effects if (one := _hash(effect)) not in known})
                 state.allowed = (known + b"".join(new))[:MAX_ALLOWED_BYTES]
             return NOTHING
-        other = event.goal is not None and mandate.goal is not None and event.goal != mandate.goal
+        other = goal is not None and mandate.goal is not None and goal != mandate.goal
         wider = effects is not None and not all(_allows(state.allowed or b"", effect) for effect in effects)
         if mandate.reported or not (other or wider):
             return NOTHING
@@ -120,7 +122,6 @@ class GoalViolation:
     def _detection(
         self, trigger: str, severity: Severity, what: str, context: SessionContext
     ) -> Iterable[Detection]:
-        halt: ControlState | None = HALT if severity == "critical" else None
         return (
             context.detection(
                 self,
@@ -132,10 +133,17 @@ class GoalViolation:
                 threshold=0,
                 sample_size=context.facts.events,
                 summary=f"{context.agent} {what}.",
-                suggested=halt,
+                suggested=HALT if severity == "critical" else None,
             ),
         )
 
 
 def _allows(allowed: bytes, effect: str) -> bool:
-    return name_hash(effect) in allowed or name_hash(f"{effect.partition('.')[0]}.*") in allowed
+    family = f"{effect.partition('.')[0]}.*"
+    return len(allowed) >= MAX_ALLOWED_BYTES or _hash(effect) in allowed or _hash(family) in allowed
+
+
+@lru_cache(maxsize=1_024)
+def _hash(effect: str) -> bytes:
+    """Four bytes: two effects taken for one, a pair in four thousand million, would only hide a violation."""
+    return name_hash(effect)[:HASH_BYTES]

@@ -13,7 +13,7 @@ the third in a row. Not judged where healthy sessions have it in one of fifty ca
 
 Empty: `run` results in a row without an item, each for other arguments, less likely than `chance` by
 Laplace's rule of succession from the results before (and those of healthy sessions): a warning. Each is
-reported once a session and source, 32 at most; the five sources used last are followed.
+reported once a session and source, 16 at most; the four sources used last are followed.
 
 >>> from detectors.testing import events, run
 >>> call = dict(type="tool.call", tool="report", arguments_hash="a", status="ok")
@@ -43,7 +43,7 @@ from detectors.sequential.succession import novelty, run_chance
 from schemas.detection import Detection, Severity
 from schemas.event import Retrieval, ToolCall
 
-MAX_TOLD: Final = 32
+MAX_TOLD: Final = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ old one.) Versions are compared when both are dotted numbers or ISO dates; hashe
 Read your writes: after a successful call with the effect ``<index>.write`` (or update, set, put, store,
 upsert, save), what is read from that index after `lag_ms` is not of before the write.
 
-Each index is reported once a session by each rule; the eight most recently used are kept.
+Each index is reported once a session by each rule; the four most recently used are kept.
 
 >>> from detectors.testing import events, run
 >>> read = dict(type="retrieval", index="memory", documents=1)
@@ -38,20 +38,21 @@ from schemas.base import epoch_ms
 from schemas.detection import Detection
 from schemas.event import Retrieval, ToolCall
 
-MAX_INDEXES: Final = 8
+MAX_INDEXES: Final = 4
 _ORDERED: Final = re.compile(r"v?(\d{1,9}(?:[.-]\d{1,9}){0,5})")
 _WRITES: Final = frozenset({"write", "update", "set", "put", "store", "upsert", "save"})
 
 
 class Index(msgspec.Struct, array_like=True):
-    """What is known of an index: the greatest version, the newest memory of one owner, the last write."""
+    """What is known of an index: the greatest version, the newest memory of one owner, where the later of the
+    two was read, and the last write.
+    """
 
     key: bytes
     version: tuple[int, ...] = ()
-    version_since: Beginning | None = None
     owner: bytes = b""
     as_of_ms: int = 0
-    as_of_since: Beginning | None = None
+    read: Beginning | None = None
     write: Beginning | None = None
     reported: str = ""
 
@@ -91,10 +92,10 @@ class StaleMemory:
             return
         version = tuple(int(part) for part in re.split("[.-]", ordered[1]))
         if len(version) != len(index.version) or version >= index.version:
-            index.version, index.version_since = version, context.here()
+            index.version, index.read = version, context.here()
         else:
             what = f"version {event.index_version} after {'.'.join(map(str, index.version))}"
-            yield from self._stale("version", 1.0, 0.0, what, index.version_since, index, event, context)
+            yield from self._stale("version", 1.0, 0.0, what, index.read, index, event, context)
 
     def _as_of(self, index: Index, event: Retrieval, context: SessionContext) -> Iterable[Detection]:
         if event.as_of is None or event.owner is None or not event.documents:
@@ -106,12 +107,10 @@ class StaleMemory:
                 what = f"a state {behind_ms / 1000:g} s older than what the session had written"
                 yield from self._stale("write", behind_ms, self.skew_ms, what, write, index, event, context)
         if owner != index.owner or as_of_ms >= index.as_of_ms:
-            index.owner, index.as_of_ms, index.as_of_since = owner, as_of_ms, context.here()
+            index.owner, index.as_of_ms, index.read = owner, as_of_ms, context.here()
         elif (behind_ms := index.as_of_ms - as_of_ms) > self.skew_ms:
             what = f"a state {behind_ms / 1000:g} s older than the one read before"
-            yield from self._stale(
-                "as_of", behind_ms, self.skew_ms, what, index.as_of_since, index, event, context
-            )
+            yield from self._stale("as_of", behind_ms, self.skew_ms, what, index.read, index, event, context)
 
     def _stale(
         self,

@@ -8,8 +8,8 @@ draft, a scratch file) may be an agent's ordinary work and is not judged.
 
 Critical when it was done. A call that failed, or that the gate denied (which the client reports as a
 heartbeat), did no harm and may be how an agent learns that it has to ask: a warning, and critical at the
-third try of the same tool. Each tool is reported once a session at each severity; the sixteen most recent
-are kept.
+third try of the same tool. Each tool is reported once a session at each severity; the eight
+most recent are kept.
 
 >>> from detectors.testing import events, run
 >>> call = dict(type="tool.call", tool="migrate", arguments_hash="a1", status="ok", irreversible=True)
@@ -34,7 +34,7 @@ from detectors.bounded import add_recent, find_recent
 from schemas.detection import Detection, Severity
 from schemas.event import Heartbeat, ToolCall
 
-MAX_TOOLS: Final = 16
+MAX_TOOLS: Final = 8
 _IRREVERSIBLE: Final = re.compile(
     r"(db|database|schema|table|column|backup|snapshot|volume|bucket|cluster|collection|account|user|tenant"
     r"|customer|mailbox)s?[._:/-]([\w-]+[._:/-])*(delete|drop|truncate|purge|wipe|destroy)(_\w+)?",

@@ -12,7 +12,7 @@ Silent: confirmations are expected of an effect once one has been seen in the se
 Such a call that is not confirmed within `timeout_ms` of the watermark after it is a warning, critical when
 the session was called completed. Where nobody ever confirms, nothing is expected.
 
-The eight most recent calls with an effect are followed; each is reported once, at each severity.
+The four most recent calls with an effect are followed; each is reported once, at each severity.
 
 >>> from detectors.testing import events, run
 >>> call = dict(type="tool.call", tool="up", arguments_hash="a", status="ok", effect="vm.create")
@@ -38,8 +38,8 @@ from detectors.bounded import add_recent, put, remember
 from schemas.detection import Detection, Severity
 from schemas.event import Effect, SessionEnd, ToolCall
 
-MAX_CALLS: Final = 8
-MAX_KINDS: Final = 16
+MAX_CALLS: Final = 4
+MAX_KINDS: Final = 8
 
 
 class Call(msgspec.Struct, array_like=True):
