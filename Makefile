@@ -61,7 +61,8 @@ test-kafka: $(STAMP) ## integration and reliability, on Apache Kafka and Postgre
 	@$(BIN)/pytest -m 'kafka or postgres' tests
 
 .PHONY: bench
-bench: $(STAMP) ## events per second beside stock Faust, Quix Streams and bare aiokafka
+bench: $(STAMP) ## cost by detector, then events per second beside stock Faust, Quix Streams and bare aiokafka
+	@$(BIN)/python -m bench.detectors
 	@$(BIN)/python -m bench.throughput
 
 .PHONY: eval-session
