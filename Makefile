@@ -60,6 +60,10 @@ kafka: $(STAMP) ## Apache Kafka's own jars, one broker on loopback (KAFKA_PORT, 
 test-kafka: $(STAMP) ## integration and reliability, on Apache Kafka and PostgreSQL
 	@$(BIN)/pytest -m 'kafka or postgres' tests
 
+.PHONY: reliability
+reliability: $(STAMP) ## the reliability tests at their full counts (hours)
+	@WATCHKEEPER_RELIABILITY=full $(BIN)/pytest -m 'not embedded' --timeout 3600 tests/reliability tests/responders tests/streams
+
 .PHONY: bench
 bench: $(STAMP) ## cost by detector, then events per second beside stock Faust, Quix Streams and bare aiokafka
 	@$(BIN)/python -m bench.detectors
