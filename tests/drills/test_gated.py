@@ -1,4 +1,4 @@
-"""What the client's gate holds back by itself in the drills of R 12 and R 13, and that it is found nonetheless."""
+"""What the gate by itself holds back in the drills of R 12 and R 13, and that it is found nonetheless."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOLD = ("tool", "effect", "targets", "approval", "irreversible")
 
 
 def play(drill: Drill) -> tuple[list[Act], list[Act], set[str]]:
-    """Acts done, acts denied, and the detectors that found something in what the agent and its gate report."""
+    """Acts done, acts denied, and the detectors that found something in what agent and gate report."""
     engine, now_ms, number = Engine(), START_MS, 0
     done: list[Act] = []
     denied: list[Act] = []
@@ -64,4 +64,4 @@ def test_of_ten_thousand_mails_twenty_go_out_and_the_try_is_found() -> None:
     )
     assert sent <= 20
     assert [act.fields["targets"] for act in denied] == [10_000, 1]
-    assert found == {"fan_out"}
+    assert "fan_out" in found
