@@ -10,12 +10,13 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
 from config.errors import CorrectableError
 from config.kafka import client_options
 from config.settings import KafkaSettings
-from schemas.topics import TOPICS
+from schemas.topics import EVENTS, OTLP_LOGS, OTLP_SPANS, TOPICS, Topic
 
 # aiokafka's admin client has no types.
 _Admin: Any = AIOKafkaAdminClient
 _NewTopic: Any = NewTopic
 _TOPIC_EXISTS = 36
+_FROM_OUTSIDE = frozenset({EVENTS, OTLP_SPANS, OTLP_LOGS})
 _RETENTION_MS = 7 * 24 * 3600 * 1000
 
 
@@ -42,7 +43,7 @@ async def create_topics(kafka: KafkaSettings) -> list[str]:
         present = await _partition_counts(admin)
         missing = [topic for topic in TOPICS if topic.name not in present]
         requests = [
-            _NewTopic(topic.name, kafka.partitions, kafka.replication, topic_configs=_configs(topic.cleanup))
+            _NewTopic(topic.name, kafka.partitions, kafka.replication, topic_configs=_configs(topic))
             for topic in missing
         ]
         answer = await admin.create_topics(requests) if requests else None
@@ -101,9 +102,14 @@ def _names() -> tuple[str, ...]:
     return tuple(topic.name for topic in TOPICS)
 
 
-def _configs(cleanup: str) -> dict[str, str]:
-    configs = {"cleanup.policy": cleanup, "max.message.bytes": str(2 * 1024 * 1024)}
-    return configs if cleanup == "compact" else {**configs, "retention.ms": str(_RETENTION_MS)}
+def _configs(topic: Topic) -> dict[str, str]:
+    configs = {"cleanup.policy": topic.cleanup, "max.message.bytes": str(2 * 1024 * 1024)}
+    if topic.cleanup == "delete":
+        configs["retention.ms"] = str(_RETENTION_MS)
+    if topic.name in _FROM_OUTSIDE:
+        # The broker's clock is what events' times are held against: a producer must not be able to set it.
+        configs["message.timestamp.type"] = "LogAppendTime"
+    return configs
 
 
 async def _partition_counts(admin: Any) -> dict[str, int]:
