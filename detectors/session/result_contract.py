@@ -71,25 +71,24 @@ class ResultContract:
     ) -> Iterable[Detection]:
         if event.type == "retrieval":
             said = int(event.top_score is not None and event.top_score > 0)
-            return [*self._items(state, event.index, "", (event.documents, said), None, context)]
+            return [*self._items(state, event.index, "", (event.documents, said), context)]
         if event.status != "ok" or (event.result_shape is None and event.result_items is None):
             return NOTHING
-        tool = context.profile.tools.get(event.tool) if context.profile is not None else None
         found: list[Detection] = []
         if event.result_shape:
-            found += self._shape(state, event.tool, event.result_shape, tool, context)
+            found += self._shape(state, event.tool, event.result_shape, context)
         if event.result_items is not None:
             counts = event.result_items, event.result_total or 0
-            found += self._items(state, event.tool, event.arguments_hash, counts, tool, context)
+            found += self._items(state, event.tool, event.arguments_hash, counts, context)
         return found
 
-    def _shape(
-        self, state: State, name: str, shape: str, tool: ToolProfile | None, context: SessionContext
-    ) -> Iterable[Detection]:
+    def _shape(self, state: State, name: str, shape: str, context: SessionContext) -> Iterable[Detection]:
+        known = results_of(state.sources, name).forms_before(shape)
+        if known.get(shape, 0) > 1:
+            return
+        tool = _tool(context, name)
         if tool is not None and tool.shapes:
             known = {} if tool.open else tool.shapes
-        else:
-            known = results_of(state.sources, name).forms_before(shape)
         if not known or shape in known or novelty(known.values()) > self.novelty:
             return
         words, keys, breaks = change_of(known, shape)
@@ -98,18 +97,13 @@ class ResultContract:
         yield from self._tell(state, "changed_keys", name, severity, keys, what, None, context)
 
     def _items(
-        self,
-        state: State,
-        name: str,
-        arguments: str,
-        counts: tuple[int, int],
-        tool: ToolProfile | None,
-        context: SessionContext,
+        self, state: State, name: str, arguments: str, counts: tuple[int, int], context: SessionContext
     ) -> Iterable[Detection]:
         source, (items, total) = results_of(state.sources, name), counts
         if items:
             source.take_full()
             return
+        tool = _tool(context, name) if arguments else None
         usual = tool is not None and tool.hollow_calls > self.usual * tool.counted_calls
         source.take_empty(arguments, context.here(), hollow=total > 0 and not usual)
         if source.hollow in {1, self.hollow}:
@@ -148,3 +142,7 @@ class ResultContract:
             since=since,
             summary=f"{name} gave {context.agent} {what}.",
         )
+
+
+def _tool(context: SessionContext, name: str) -> ToolProfile | None:
+    return None if (profile := context.profile) is None else profile.tools.get(name)
