@@ -244,6 +244,10 @@ class PartitionWork:
         self._metrics.restored_keys += len(restored.state)
         self._metrics.restore_seconds = time.monotonic() - started
 
+    def covered(self, topic: str) -> int:
+        """The last offset of the source that was applied when this was restored; -1 for none."""
+        return self._covered.get(topic, -1)
+
     async def apply(self, batch: RecordBatch, acknowledge: Callable[[], object]) -> None:
         """Apply a batch and send what it caused. `acknowledge` is called once all of it is safe."""
         async with self._turn:

@@ -14,7 +14,9 @@ from streams.changelog import changelog_topic
 from tests.integration.parts.kafka_jars import REPOSITORY
 from tests.integration.parts.ports import free_port
 from tests.reliability.bus import Bus
+from tests.reliability.run import new_run
 from tests.reliability.worker import COMMAND, environment
+from tests.reliability.workload import Workload
 
 END_TIMEOUT_S = 60.0
 
@@ -75,3 +77,18 @@ def test_a_changelog_with_another_partition_count_is_refused(bus: Bus, tmp_path:
     bus.broker.create_topic(changelog, 3)
     line = refusal(bus.broker.bootstrap, tmp_path, KAFKA__GROUP_PREFIX=prefix)
     assert f"changelog {changelog} has 3 partitions, its sources 4" in line
+
+
+def test_a_topic_made_anew_under_old_state_is_refused(bus: Bus, workload: Workload, tmp_path: Path) -> None:
+    """Its records would be passed over up to where the old ones had come."""
+    bus.load(workload)
+    with new_run(bus, tmp_path) as run:
+        run.start()
+        run.await_done()
+        (worker,) = run.workers
+        worker.stop()
+        bus.load(workload.records[:20])
+        worker.start()
+        assert worker.wait(END_TIMEOUT_S) == 1
+        assert f"{topics.EVENTS}[" in worker.log_tail()
+        assert "the topic was made anew" in worker.log_tail()
