@@ -349,7 +349,7 @@ class Worker:
             covered = assigned.work.covered(tp.topic)
             if covered >= end:
                 raise RemadeError(
-                    f"{tp.topic}[{tp.partition}] ends at {end}, but state covers it up to {covered}: the topic "
+                    f"{tp.topic}[{tp.partition}] ends at {end}, and state covers it to {covered}: the topic "
                     "was made anew. Delete the changelogs too, or set another WATCHKEEPER_KAFKA__GROUP_PREFIX"
                 )
 
