@@ -1,12 +1,13 @@
 """budget: a session has spent more tokens, steps, dollars or time than it may.
 
-Statistic: the session's totals over its caps. Units: tokens, steps (turns of the model with their tool call),
-US dollars, milliseconds of event time. Source: R 47 and R 67; caps come with `session.start`, and 100,000
-tokens and 15 steps hold where it names none. A declared cap is a promise: passing it is critical, and every
-agent that goes on spending is reported once for each cap. A default cap is a guess, which healthy long work
-passes: a warning, once a session. Cost that is not known counts as not known, so the dollar cap sees what is
-known only. A cap that is met exactly is kept. Time is also watched by a timer: a session that hangs passes it
-in silence.
+Statistic: the session's totals over its caps. Units: tokens, US dollars, milliseconds of event time, and
+steps: turns of the model with their tool call, that is the greater of the calls of tools and those of models,
+as the client's gate counts them before the call. Source: R 47 and R 67; caps come with `session.start`, and
+100,000 tokens and 15 steps hold where it names none. A declared cap is a promise: passing it is critical, and
+every agent that goes on spending is reported once for each cap. A default cap is a guess, which healthy long
+work passes: a warning, once a session. Cost that is not known counts as not known, so the dollar cap sees
+what is known only. A cap that is met exactly is kept. Time is also watched by a timer: a session that hangs
+passes it in silence.
 
 >>> from detectors.testing import events, run
 >>> start = dict(type="session.start", budget={"tokens": 1000})
