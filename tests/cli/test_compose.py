@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from cli.main import app
 from config.settings import Settings
 from schemas.topics import OTLP_LOGS, OTLP_SPANS
+from watchkeeper_client.control import TRUSTED_KEYS_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -20,7 +21,9 @@ OURS = {name: service for name, service in COMPOSE["services"].items() if "build
 
 
 def _setting(variable: str) -> bool:
-    """Whether `WATCHKEEPER_A__B` names a setting."""
+    """Whether `WATCHKEEPER_A__B` names a setting, or what the client reads itself."""
+    if variable == TRUSTED_KEYS_VARIABLE:
+        return True
     model: Any = Settings
     for part in variable.removeprefix("WATCHKEEPER_").lower().split("__"):
         if not (isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields):
