@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from cli.errors import UserError
 
 _PANEL = "Try it"
 _KAFKA_PREFIX = "kafka:"
+_BOOTSTRAP_VARIABLE = "WATCHKEEPER_KAFKA__BOOTSTRAP"
 
 
 def register(app: typer.Typer) -> None:
@@ -107,9 +109,9 @@ def drill(
 ) -> None:
     """Replays a named failure and scores it: detected, contained, how soon, what was done after the stop.
 
-    Against the engine at --bootstrap (give its --data-dir too: agents must trust its keys), or else against
-    an engine of its own that is started and stopped for it. Without a name it lists the drills. Exit 1 if
-    one failed.
+    Against the engine at --bootstrap or WATCHKEEPER_KAFKA__BOOTSTRAP (give its --data-dir too: agents must
+    trust its keys), or else against an engine of its own that is started and stopped for it. Without a name
+    it lists the drills. Exit 1 if one failed.
     """
     from cli.drill import run
     from drills.catalogue import BY_NAME, DRILLS
@@ -122,7 +124,15 @@ def drill(
         _list_drills(as_json)
         return
     settings = settings_from(config, data_dir, bootstrap)
-    scores = asyncio.run(run(settings, chosen, seed=seed, own_engine=bootstrap is None, quiet=as_json))
+    scores = asyncio.run(
+        run(
+            settings,
+            chosen,
+            seed=seed,
+            own_engine=bootstrap is None and _BOOTSTRAP_VARIABLE not in os.environ,
+            quiet=as_json,
+        )
+    )
     if as_json:
         print_json([score.as_dict() for score in scores])
     else:
