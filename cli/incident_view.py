@@ -29,12 +29,11 @@ def render(view: IncidentView) -> RenderableType:
 
 
 def _proof(view: IncidentView) -> Table:
-    table = Table(title="containment", title_justify="left")
-    for name in ("target", "wanted", *_STEPS):
-        table.add_column(name)
+    table = Table("target", "wanted", "proof", title="containment", title_justify="left")
     for held in view.containments:
-        cells = [_clock(getattr(held, f"{step}_at")) for step in _STEPS]
-        table.add_row(held.target.key, held.wanted.mode, *cells)
+        times = ((step, getattr(held, f"{step}_at")) for step in _STEPS)
+        proof = "\n".join(f"{_clock(at)} {step}" for step, at in times if at is not None)
+        table.add_row(held.target.key, held.wanted.mode, proof)
     return table
 
 

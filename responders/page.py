@@ -114,16 +114,21 @@ def measured(detection: Detection) -> str:
         words = [f"{detection.metric} {_amount(detection.metric, detection.observed)}"]
     if detection.expected is not None:
         words.append(f"normally {_amount(detection.metric, detection.expected)}")
-    if detection.threshold is not None:
+    # A share above 1 is no share: there the limit is one of evidence, which says nothing at 3 am.
+    if detection.threshold is not None and not (_is_share(detection.metric) and detection.threshold > 1):
         words.append(f"limit {_amount(detection.metric, detection.threshold)}")
     words.append(f"from {detection.sample_size} event{'s' if detection.sample_size != 1 else ''}")
     return ", ".join(words)
 
 
+def _is_share(metric: str) -> bool:
+    return metric.endswith(("_rate", "_ratio", "_share"))
+
+
 def _amount(metric: str, value: float) -> str:
     if metric.endswith("_usd"):
         return f"${value:,.2f}"
-    if metric.endswith(("_rate", "_ratio", "_share")) and 0 <= value <= 1:
+    if _is_share(metric) and 0 <= value <= 1:
         return f"{value:.1%}"
     return f"{value:,.0f}" if value == round(value) else f"{value:,.3g}"
 
