@@ -235,10 +235,12 @@ def _tell(found: dict[str, Any], rate: float, broker: str, circumstances: dict[s
     quantiles = {
         f"p{round(100 * share)}_ms": round(quantile(ordered, share), 1) for share in (0.5, 0.9, 0.99, 1)
     }
-    detection_p50_ms = round(quantile(detections, 0.5), 1)
+    detection = {
+        f"detection_p{round(100 * share)}_ms": round(quantile(detections, share), 1) for share in (0.5, 0.9, 0.99)
+    }
     result = {
         "machine": circumstances,
-        "detection_p50_ms": detection_p50_ms,
+        **detection,
         "broker": broker,
         "rate_wanted": rate,
         **found,

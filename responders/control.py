@@ -45,17 +45,25 @@ class ControlPublisher:
         """Publish every command that is due; how many the broker took."""
         commands = await asyncio.to_thread(self._due)
         outcomes = await asyncio.gather(*(self._publish(command) for command in commands))
+        repeated: list[tuple[WantedCommand, int]] = []
         delivered = 0
         for command, outcome in zip(commands, outcomes, strict=True):
             COMMANDS.labels(command.state.mode, type(outcome).__name__.lower()).inc()
-            if isinstance(outcome, Delivered):
-                await asyncio.to_thread(self._responder.published, command, self._again_after_ms(command))
-                delivered += 1
-            else:
+            if not isinstance(outcome, Delivered):
                 again = isinstance(outcome, Retryable)
                 _log.error(
                     "command not published", target=command.target.key, reason=outcome.reason, again=again
                 )
+                continue
+            delivered += 1
+            again_after_ms = self._again_after_ms(command)
+            if command.published:
+                repeated.append((command, again_after_ms))
+            else:
+                await asyncio.to_thread(self._responder.published, command, again_after_ms)
+        if repeated:
+            # In one transaction: what nobody confirms must not keep a new command waiting.
+            await asyncio.to_thread(self._responder.published_again, repeated)
         return delivered
 
     async def announce(self) -> int:

@@ -136,6 +136,16 @@ class Responder:
 
         self.store.transact(work)
 
+    def published_again(self, commands: Sequence[tuple[wanted.WantedCommand, int]]) -> None:
+        """The broker has these again; each with the milliseconds after which it is due once more."""
+
+        def work(connection: Connection) -> None:
+            now_ms = epoch_ms(self.clock())
+            for command, again_after_ms in commands:
+                wanted.published(connection, command, now_ms + again_after_ms)
+
+        self.store.transact(work)
+
     def fire_timers(self, limit: int = 100) -> int:
         """Decide about every timer that is due; how many there were."""
         timers = tables.timers
