@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from cli.errors import UserError
 from config.kafka import client_options
@@ -22,7 +22,6 @@ from streams.decode import decode
 
 # aiokafka has no types.
 _Consumer: Any = AIOKafkaConsumer
-_Partition: Any = TopicPartition
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -90,21 +89,25 @@ async def from_topic(settings: Settings, topic: str) -> list[Line]:
     Raises:
         UserError: no broker, or no such topic.
     """
-    consumer = _Consumer(**client_options(settings.kafka), enable_auto_commit=False)
+    # Without a group it has all partitions, from their beginning.
+    options = client_options(settings.kafka)
+    consumer = _Consumer(
+        topic, **options, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
+    )
     found: list[tuple[int, Line]] = []
     try:
         await consumer.start()
-        parts = [_Partition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-        if not parts:
-            raise UserError(f"no topic {topic} at {settings.kafka.bootstrap}: see watchkeeper topics list")
-        consumer.assign(parts)
-        await consumer.seek_to_beginning(*parts)
+        parts = consumer.assignment()
         ends = await consumer.end_offsets(parts)
         while any([await consumer.position(part) < ends[part] for part in parts]):
             for batch in (await consumer.getmany(timeout_ms=500)).values():
                 for record in batch:
                     source = Source(topic, record.partition, record.offset)
                     found.append((record.timestamp, Line(record.value or b"", source, 0)))
+    except UnknownTopicOrPartitionError:
+        raise UserError(
+            f"no topic {topic} at {settings.kafka.bootstrap}: see watchkeeper topics list"
+        ) from None
     except KafkaError as error:
         raise UserError(f"cannot read {topic} at {settings.kafka.bootstrap}: {error}") from None
     finally:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 
 from drills.score import Done, Score, Seen, score
 from drills.script import Act, Drill, Script, Verdict
@@ -25,7 +25,6 @@ from watchkeeper_client.gate import CallFields
 
 # aiokafka has no types.
 _Consumer: Any = AIOKafkaConsumer
-_Partition: Any = TopicPartition
 
 _HEAR_TIMEOUT_S = 15.0
 _POLL_S = 0.05
@@ -51,17 +50,17 @@ class Watch:
         """When an agent of a tenant was first commanded."""
 
     async def __aenter__(self) -> Watch:
+        # Without a group it has all partitions, from their beginning.
         self._consumer = _Consumer(
-            bootstrap_servers=self._bus.bootstrap, enable_auto_commit=False, **self._bus.kafka
+            DETECTIONS,
+            CONTROL_TOPIC,
+            bootstrap_servers=self._bus.bootstrap,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            **self._bus.kafka,
         )
         await self._consumer.start()
-        parts = [
-            _Partition(topic, number)
-            for topic in (DETECTIONS, CONTROL_TOPIC)
-            for number in await _partitions(self._consumer, topic)
-        ]
-        self._consumer.assign(parts)
-        await self._consumer.seek_to_beginning(*parts)
         self._task = asyncio.create_task(self._read())
         return self
 
@@ -214,12 +213,6 @@ def _all_stopped(done: list[Done], actors: Actors) -> float | None:
     if not agents or not agents <= actors.stopped_ms.keys():
         return None
     return max(actors.stopped_ms[agent] for agent in agents)
-
-
-async def _partitions(consumer: Any, topic: str) -> list[int]:
-    """Asks the broker: a consumer that subscribed to nothing has no metadata of its own."""
-    await consumer._client.force_metadata_update()
-    return sorted(consumer.partitions_for_topic(topic) or ())
 
 
 def _wall_ms() -> float:

@@ -81,27 +81,22 @@ class ControlSubscriber:
             self._rereading = True
 
     async def _read(self) -> None:
+        # Named from the start: Apache Kafka tells a consumer without topics of none. Without a group it has
+        # all partitions, from their beginning.
         consumer = AIOKafkaConsumer(
-            **self._kafka, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
+            CONTROL_TOPIC,
+            **self._kafka,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
         )
         try:
             await consumer.start()
-            partitions = await self._assign(consumer)
-            await self._follow(consumer, partitions)
+            await self._follow(consumer, sorted(consumer.assignment()))
         finally:
             stopping = asyncio.ensure_future(consumer.stop())
             await asyncio.wait({stopping}, timeout=_CLOSE_S)
             stopping.cancel()
-
-    async def _assign(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
-        await consumer.topics()
-        numbers = consumer.partitions_for_topic(CONTROL_TOPIC)
-        if not numbers:
-            raise KafkaError(f"no topic {CONTROL_TOPIC}: create it with watchkeeper topics create")
-        partitions = [TopicPartition(CONTROL_TOPIC, number) for number in sorted(numbers)]
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        return partitions
 
     async def _follow(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
         fetched_at_ms = dict.fromkeys(partitions, 0.0)
