@@ -236,7 +236,8 @@ def _tell(found: dict[str, Any], rate: float, broker: str, circumstances: dict[s
         f"p{round(100 * share)}_ms": round(quantile(ordered, share), 1) for share in (0.5, 0.9, 0.99, 1)
     }
     detection = {
-        f"detection_p{round(100 * share)}_ms": round(quantile(detections, share), 1) for share in (0.5, 0.9, 0.99)
+        f"detection_p{round(100 * share)}_ms": round(quantile(detections, share), 1)
+        for share in (0.5, 0.9, 0.99)
     }
     result = {
         "machine": circumstances,

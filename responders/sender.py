@@ -80,8 +80,8 @@ class Sender:
         self._channels = channels
         self._incident_log = log
 
-    async def run_once(self, limit: int = 20) -> int:
-        """Carry out what is due; how many rows that was."""
+    async def run_once(self, limit: int = 4) -> int:
+        """Carry out what is due; how many rows that was. Few at once: each wants the store in between."""
         now_ms = epoch_ms(self._responder.clock())
         claimed = await asyncio.to_thread(
             self._responder.store.transact, lambda connection: outbox.claim(connection, now_ms, limit)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -44,6 +45,7 @@ POLL_MS: Final = 200
 """How soon what another process wrote into the store is noticed."""
 FETCH_WAIT_MS: Final = 50
 LONGEST_WAIT_S: Final = 10.0
+THREADS: Final = 16
 STOP_WITHIN_S: Final = 5.0
 _log = structlog.get_logger(__name__)
 
@@ -71,6 +73,9 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
         ServiceError: store, keys, policy, Slack token, broker or topics cannot be used; one line says what to
         do.
     """
+    # More threads than there is ever waiting for the store: a new detection must not queue behind pages.
+    threads = ThreadPoolExecutor(THREADS, thread_name_prefix="responder")
+    asyncio.get_running_loop().set_default_executor(threads)
     try:
         responder = await asyncio.to_thread(actions.connect, settings)
         signing = await asyncio.to_thread(keys.load_or_create, settings.data_dir)
