@@ -41,7 +41,7 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     Times are epoch milliseconds. `touched_ms` is the watermark after the last event: timers count from there,
     so that an agent with a skewed clock is neither early nor late. `declared_tools` and `credentials` (those
     declared at a start) are the names' hashes, joined; `foreign_credentials` are hashes of agent and
-    credential of those used undeclared. `alarmed`: something was found that health does not explain.
+    credential of those used undeclared.
     `taught`: there is nothing more to learn from this session. `opened_hour` (hours since 1970, of the first
     event) tells a session from one of the same name that was forgotten before.
     """
@@ -78,7 +78,6 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     idle_timeout_ms: float | None = None
     credentials: bytes = b""
     foreign_credentials: bytes = b""
-    alarmed: bool = False
     taught: bool = False
 
     def declares(self, tool: str) -> bool:

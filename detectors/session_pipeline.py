@@ -457,7 +457,7 @@ class SessionPipeline:
         """From a session in which something is wrong nothing is learned."""
         for each in found:
             if isinstance(each, Detection) and is_alarm(each):
-                record.facts.alarmed = record.facts.taught = True
+                record.facts.taught = True
                 record.lesson = None
 
     def _add_to_window(self, key: str, agent: OpenWindows, event: AgentEvent, time_ms: int) -> None:
