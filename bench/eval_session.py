@@ -1,4 +1,4 @@
-"""Holds what must hold inside a session against recorded runs: writes docs/evaluation.md and the figures.
+"""Holds what must hold inside a session against recorded runs, and writes its block of docs/evaluation.md.
 
 make eval-session DATA=../shared/data
 """
@@ -10,11 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import orjson
-
 from bench.eval import alternation, error_classes, foreign, healthy, injected, refusals
-from bench.eval.page import Section
-from bench.machine import REPOSITORY, RESULTS, machine
+from bench.eval.page import PAGE, Section, publish
+from bench.machine import RESULTS
 
 SECTIONS = {
     "healthy": healthy.section,
@@ -24,20 +22,18 @@ SECTIONS = {
     "error_classes": error_classes.section,
     "refusals": refusals.section,
 }
-INTRODUCTION = """\
-# Evaluation: what must hold inside a session
-
-Written by `make eval-session DATA=…` (`python -m bench.eval_session DATA`); not edited by hand. The data are
-recorded runs of real and scripted agents (sources and licences in the data's own README), turned into agent
-events by `bench/traces.py`: hashes, lengths and shapes. Labels are used to count and are never shown to the
-engine. Times are made up two seconds apart, so delays are counted in events."""
+PREFACE = """\
+What must hold inside a session. The data are recorded runs of real and scripted agents (sources and licences
+in the data's own README), turned into agent events by `bench/traces.py`: hashes, lengths and shapes. Labels
+are used to count and are never shown to the engine. Times are made up two seconds apart, so delays are
+counted in events."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs every section whose data are there and writes the page and the figures. 1 when none is."""
     parser = argparse.ArgumentParser(prog="python -m bench.eval_session", description=__doc__)
     parser.add_argument("data", type=Path, help="folder with traces/*.jsonl.gz")
-    parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "evaluation.md")
+    parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--figures", type=Path, default=RESULTS / "eval_session.json")
     options = parser.parse_args(arguments)
     sections: dict[str, Section] = {}
@@ -50,14 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not sections:
         print(f"no traces/*.jsonl.gz in {options.data}: give the folder that holds them", file=sys.stderr)
         return 1
-    pages = [INTRODUCTION, *(section.markdown() for section in sections.values())]
-    if absent:
-        pages.append(f"Not evaluated, for want of data: {'; '.join(absent)}.")
-    options.page.write_text("\n\n".join(pages) + "\n", encoding="utf-8")
-    figures = {"machine": machine(), **{name: section.figures for name, section in sections.items()}}
-    options.figures.write_bytes(
-        orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
-    )
+    lacking = f"\n\nNot evaluated, for want of data: {'; '.join(absent)}." if absent else ""
+    publish("session", sections, preface=PREFACE + lacking, page=options.page, figures=options.figures)
     print(f"{options.page}\n{options.figures}")
     return 0
 

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import orjson
+
+from bench.machine import REPOSITORY, RESULTS, machine
+
 Row = Sequence[object]
+
+PAGE = REPOSITORY / "docs" / "evaluation.md"
+BLOCKS = {
+    "session": "eval-session",
+    "delay": "eval-delay",
+    "null": "eval-null",
+    "traces": "eval-traces",
+    "nab": "eval-nab",
+    "drills": "eval-drills",
+}
+"""The blocks of the page in their order, and the make target that writes each."""
+INTRODUCTION = """\
+# Evaluation
+
+Every block is written by the command it names; none is edited by hand. Figures for machines are under
+`bench/results/`. A bar that is not met is written down as not met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +56,36 @@ class Section:
     def markdown(self) -> str:
         """The section as Markdown."""
         return "\n\n".join([f"## {self.title}", *self.parts])
+
+
+def publish(
+    block: str,
+    sections: dict[str, Section],
+    *,
+    preface: str = "",
+    page: Path = PAGE,
+    figures: Path | None = None,
+) -> None:
+    """Writes one block of the page, leaving the others as they are, and `bench/results/eval_<block>.json`.
+
+    Raises:
+        KeyError: there is no block of this name.
+    """
+    told = f"Written by `make {BLOCKS[block]}`. {preface}".strip()
+    body = "\n\n".join([told, *(section.markdown() for section in sections.values())])
+    blocks = _blocks(page.read_text(encoding="utf-8")) if page.exists() else {}
+    blocks[block] = body
+    parts = [f"<!-- {name} -->\n\n{blocks[name]}" for name in BLOCKS if name in blocks]
+    page.write_text("\n\n".join([INTRODUCTION, *parts]) + "\n", encoding="utf-8")
+    results = {"machine": machine(), **{name: section.figures for name, section in sections.items()}}
+    target = RESULTS / f"eval_{block}.json" if figures is None else figures
+    target.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
+
+
+def _blocks(text: str) -> dict[str, str]:
+    """The blocks of a page by name."""
+    pieces = re.split(r"^<!-- (\w+) -->$", text, flags=re.MULTILINE)
+    return {name: body.strip() for name, body in zip(pieces[1::2], pieces[2::2], strict=True)}
 
 
 def share(part: int, whole: int) -> str:
