@@ -1,0 +1,193 @@
+"""The change of a mean, with the mean and the variance before it estimated: sequential t-tests.
+
+Statistic: of each onset, a mixture over shifts (in standard deviations) of the normal-inverse-gamma
+predictive probability of the values since, over that of "nothing changed"; both are Student's, learned from
+before the onset. Unit: that of the values. Source: Lai and Xing, "Sequential change-point detection when the
+pre- and post-change parameters are unknown" (Sequential Analysis 29, 2010).
+
+Values that are not normal: for skewed or heavy-tailed ones the normal ratio is too sure. What it gains from n
+values is lowered by n times (psi(d) - d²/2) for a shift d, psi being the sub-gamma bound of their cumulants:
+d²/2 / (1 - g), g = skewness d/3 + (excess kurtosis - 4/3 skewness²) d²/12 (for psi: Howard, Ramdas, McAuliffe
+and Sekhon, "Time-uniform Chernoff bounds", 2020). Skewness and kurtosis are learned from (count, sum, sum of
+squares) alone: the third cumulant is the covariance of a batch's sum and sum of squares.
+
+>>> import numpy as np
+>>> random = np.random.default_rng(7)
+>>> test, state, seen = MeanChange("fall"), MeanChange.State(), 0
+>>> for mean in [0.8] * 200 + [0.6] * 20:
+...     scores = random.normal(mean, 0.2, 5)
+...     reading = test.update(state, 5, scores.sum(), (scores**2).sum(), seen)
+...     seen += 5
+...     if reading is not None and reading.run_length >= 15_000:
+...         break
+>>> seen, reading.began, round(reading.before, 2), round(reading.after, 2)
+(1020, 1010, 0.78, 0.49)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import log, sqrt
+from typing import NamedTuple
+
+import numpy as np
+
+from detectors.sequential import onsets, screens
+from detectors.sequential.evidence import Floats, dispersion, log_sum_exp, weigh
+from detectors.sequential.onsets import Direction, Reading, Spans, Taken
+from detectors.sequential.screens import Screened
+
+CALIBRATION = 2 / 3
+BREADTH = 0.25
+"""The standard deviation of each mixed shift, as a share of the shift."""
+MOMENTS_PRIOR = 100.0
+
+
+class Reference(NamedTuple):
+    """What is known of before."""
+
+    observations: float
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True, slots=True)
+class MeanChange:
+    """Parameters
+    ----------
+    direction
+        Which changes are looked for.
+    shifts
+        The changes that are mixed, in standard deviations.
+    min_reference
+        No reading before so many observations before the onset.
+    min_change
+        A smaller change, in the values' unit, is of no practical meaning.
+    min_sd
+        The values are taken to vary by at least this, so that constant ones do not make any change certain.
+    spans
+        How long onsets and references are kept.
+    floor
+        Evidence worth less than this run length is not told, and mostly not worked out.
+    """
+
+    direction: Direction = "both"
+    shifts: tuple[float, ...] = (0.2, 0.3, 0.45, 0.7, 1.0, 1.5, 2.2, 3.2)
+    min_reference: float = 100.0
+    min_change: float = 0.0
+    min_sd: float = 0.01
+    spans: Spans = field(default_factory=Spans)
+    floor: float = 1_000.0
+
+    class State(Screened):
+        """`mean` and `sd` are taken as known in the quick look; an `sd` of 0 is not known yet. `third` and
+        `fourth` are sums over `learned` values, for the skewness and the kurtosis.
+        """
+
+        mean: float = 0.0
+        sd: float = 0.0
+        learned: float = 0.0
+        third: float = 0.0
+        fourth: float = 0.0
+
+    def update(self, state: State, count: float, total: float, squares: float, at: int) -> Reading | None:
+        """Takes `count` values in, their sum and their sum of squares; `at` names them."""
+        if count <= 0:
+            return None
+        taken = onsets.take(state, self.spans, at, (count, total, squares))
+        hopeless = state.sd > 0 and not self._look(state, count, total, squares)
+        if taken:
+            _, state.mean, state.sd = self._moments(onsets.settled(state))
+            screens.renew(state, self.floor)
+        # A creep that the reference follows shows only against the frozen one, which need not be soon.
+        if hopeless and taken is not Taken.LEARNED:
+            return None
+        penalty = self._penalty(state)
+        found = weigh(state, self.min_reference, lambda since, before: self._log_e(penalty, since, before))
+        if found is None:
+            return None
+        length = found.run_length(CALIBRATION)
+        if length < self.floor:
+            screens.postpone(state, self.floor, length)
+            return None
+        before, after = float(found.before[1] / found.before[0]), float(found.since[1] / found.since[0])
+        if abs(after - before) < self.min_change:
+            return None
+        return Reading(length, found.began, before, after, int(found.since[0]))
+
+    def restart(self, state: State, began: int) -> None:
+        """Forgets what came from the onset on: the reference does not learn from it."""
+        onsets.restart(state, self.spans, began)
+        state.screens, state.sd = [], 0.0
+
+    def reference(self, state: State) -> Reference:
+        """The mean and the standard deviation as known from everything that was not forgotten."""
+        return self._moments(onsets.known(state))
+
+    def _moments(self, sums: list[float]) -> Reference:
+        if not sums:
+            return Reference(0.0, 0.0, 0.0)
+        count, total, squares = sums[:3]
+        variance = max(squares - total * total / count, 0.0) / count
+        return Reference(count, total / count, sqrt(variance + self.min_sd**2))
+
+    def _look(self, state: State, count: float, total: float, squares: float) -> bool:
+        """The quick look; what is not promising is learned from."""
+        apart = (total - count * state.mean) / state.sd
+        shifts = _signed(self.direction, self.shifts[::2])
+        promising = screens.promising(state, count, [each * (apart - count * each / 2.0) for each in shifts])
+        if not promising:
+            raw = squares - state.mean * (2.0 * total - count * state.mean)
+            spread = raw / state.sd**2 - count
+            state.learned += count
+            state.third += apart * spread
+            state.fourth += spread * spread
+        return promising
+
+    def _penalty(self, state: State) -> Floats:
+        """What a value's log likelihood ratio is lowered by, of each shift; infinite: not to be used."""
+        known = state.learned + MOMENTS_PRIOR
+        skewness = state.third / known
+        kurtosis = max(0.0, (state.fourth - 2.0 * state.learned) / known - skewness**2 * 4 / 3)
+        return _penalties(self.direction, self.shifts, round(skewness, 2), round(kurtosis, 1))
+
+    def _log_e(self, penalty: Floats, since: Floats, before: Floats) -> Floats:
+        """Of each onset, shape (onsets,): log predictive probability of a mixed shift over that of none."""
+        count, known = since[:, 0], before[:, 0]
+        mean = before[:, 1] / known
+        apart = since[:, 1] / count - mean
+        within = np.maximum(since[:, 2] - since[:, 1] ** 2 / count, 0.0) / 2.0
+        shape = known / 2.0
+        scale = np.maximum(before[:, 2] - known * mean**2, 0.0) / 2.0 + shape * self.min_sd**2
+        variance = scale / shape
+        shifts = np.array(_signed(self.direction, self.shifts))
+        spread = (BREADTH * shifts) ** 2 + 1.0 / known[:, None]
+        each = 1.0 + count[:, None] * spread
+        distance = apart[:, None] - shifts * np.sqrt(variance)[:, None]
+        changed = _log_marginal(count[:, None], distance, each, (within + scale)[:, None], shape[:, None])
+        unchanged = _log_marginal(count, apart, 1.0 + count / known, within + scale, shape)
+        gained = changed - unchanged[:, None] - count[:, None] * penalty
+        tempered = gained / dispersion(before, variance)[:, None]
+        return log_sum_exp(tempered) - log(len(shifts))
+
+
+def _log_marginal(count: Floats, apart: Floats, spread: Floats, rest: Floats, shape: Floats) -> Floats:
+    """Log of Student's density of the values, but for what does not depend on where their mean was expected:
+    `apart` is the distance from there, `spread` 1 + count times that expectation's variance in the values'.
+    """
+    misfit = rest + count * apart**2 / spread / 2.0
+    return np.asarray(-0.5 * np.log(spread) - (shape + count / 2.0) * np.log(misfit))
+
+
+@lru_cache
+def _signed(direction: Direction, shifts: tuple[float, ...]) -> tuple[float, ...]:
+    fallen = tuple(-shift for shift in shifts)
+    return {"rise": shifts, "fall": fallen, "both": shifts + fallen}[direction]
+
+
+@lru_cache(maxsize=1_024)
+def _penalties(direction: Direction, shifts: tuple[float, ...], skewness: float, kurtosis: float) -> Floats:
+    shift = np.array(_signed(direction, shifts))
+    excess = np.maximum(skewness * shift, 0.0) / 3.0 + kurtosis * shift**2 / 12.0
+    return np.where(excess < 1.0, shift**2 / 2.0 * excess / np.maximum(1.0 - excess, 1e-3), np.inf)

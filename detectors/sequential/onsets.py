@@ -1,0 +1,172 @@
+"""What the sequential tests share: additive statistics since every possible onset, and of before it.
+
+Method: Shin, Ramdas and Rinaldo, "E-detectors: a nonparametric framework for sequential change detection"
+(2022, arXiv:2203.03532): a sum, over all possible onsets, of e-processes that began there
+(Shiryaev-Roberts). Under no change every term has mean 1, so the sum over t onsets has mean t, and by
+optional stopping the mean number of observations before it reaches A is at least A: validity at any time of
+looking and at any sample size. What a test adds is the e-process: a mixture over changes, over the
+predictive probability of "nothing changed" given what was seen before the onset.
+
+Onsets are kept at a resolution of an eighth of their age: some fifty, whatever has come. What is older than
+the horizon becomes the reference, which forgets beyond its memory; what entered it first stays besides as a
+frozen reference, so that a creep which the reference follows is still seen.
+
+>>> history, spans = History(), Spans(horizon=1_000, freeze=200)
+>>> for at in range(5_000):
+...     taken = take(history, spans, at, [1.0, 0.5])
+>>> counts = [stretch.sums[0] for stretch in history.recent]
+>>> len(counts) < 60, sum(counts) + history.reference[0], history.frozen[0] < 400
+(True, 5000.0, True)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal, NamedTuple
+
+import msgspec
+
+Direction = Literal["rise", "fall", "both"]
+
+FINEST = 8
+RESOLUTION = 8
+BLOCK = 64
+
+
+class Reading(NamedTuple):
+    """The evidence for a change. `run_length` is the false-alarm run length, in observations, at which this
+    evidence would just raise an alarm. `began` is the `at` of the likeliest onset, `before` and `after` the
+    rate, mean or mean bin before and since, `observations` how many came since.
+    """
+
+    run_length: float
+    began: int
+    before: float
+    after: float
+    observations: int
+
+
+class Stretch(msgspec.Struct, array_like=True):
+    """Consecutive observations: where they began, and sums: count, total, a test's own, then the sum over
+    blocks of total²/count and the number of blocks.
+    """
+
+    began: int
+    sums: list[float]
+
+
+class History(msgspec.Struct):
+    """Sums of the reference (everything before the oldest onset in question), of what entered it first, and
+    the stretches since.
+    """
+
+    reference: list[float] = []
+    frozen: list[float] = []
+    recent: list[Stretch] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """How many observations an onset may lie back, how many the reference remembers, and how many stay as
+    the frozen reference.
+    """
+
+    horizon: int = 8_000
+    memory: int = 20_000
+    freeze: int = 2_000
+
+
+class Taken(IntEnum):
+    """What taking observations in did besides."""
+
+    ADDED = 0
+    JOINED = 1
+    LEARNED = 2
+
+
+def take(history: History, spans: Spans, at: int, sums: Sequence[float]) -> Taken:
+    """Takes observations in: their count, their total, and a test's own sums."""
+    row = [*sums, sums[1] * sums[1] / sums[0], 1]
+    recent = history.recent
+    if recent and recent[-1].sums[0] + row[0] <= FINEST:
+        recent[-1].sums = _joined(recent[-1].sums, row)
+        return Taken.ADDED
+    recent.append(Stretch(at, row))
+    # Joining costs; a few stretches too many do not.
+    return _coarsen(history, spans) if len(recent) % RESOLUTION == 0 else Taken.ADDED
+
+
+def restart(history: History, spans: Spans, began: int) -> None:
+    """Forgets what came from the onset on: the reference does not learn from it."""
+    for stretch in history.recent:
+        if stretch.began < began:
+            _learn(history, spans, stretch.sums)
+    history.recent = []
+
+
+def known(history: History) -> list[float]:
+    """The sums of the reference and of everything since; empty if there is nothing."""
+    return _summed(history, len(history.recent))
+
+
+def settled(history: History) -> list[float]:
+    """The sums of the reference and of the older half of what came since: for a quick look at the rest."""
+    half = sum(stretch.sums[0] for stretch in history.recent) / 2
+    number = 0
+    for stretch in history.recent:
+        half -= stretch.sums[0]
+        if half < 0:
+            break
+        number += 1
+    return _summed(history, number)
+
+
+def _summed(history: History, number: int) -> list[float]:
+    rows = [stretch.sums for stretch in history.recent[:number]]
+    if history.reference:
+        rows.append(history.reference)
+    return [sum(column) for column in zip(*rows, strict=True)]
+
+
+def _learn(history: History, spans: Spans, sums: Sequence[float]) -> None:
+    if not history.frozen or history.frozen[0] < spans.freeze:
+        history.frozen = _added(history.frozen, sums)
+    reference = _added(history.reference, sums)
+    if reference[0] > spans.memory:
+        scale = spans.memory / reference[0]
+        reference = [each * scale for each in reference]
+    history.reference = reference
+
+
+def _added(sums: Sequence[float], more: Sequence[float]) -> list[float]:
+    return [one + other for one, other in zip(sums, more, strict=True)] if sums else list(more)
+
+
+def _joined(sums: Sequence[float], more: Sequence[float]) -> list[float]:
+    """The sums of both; what is small is one block."""
+    both = _added(sums, more)
+    if both[0] <= BLOCK:
+        both[-2:] = [both[1] * both[1] / both[0], 1]
+    return both
+
+
+def _coarsen(history: History, spans: Spans) -> Taken:
+    """Joins neighbours small for their age; lets the reference have what is past the horizon."""
+    kept: list[Stretch] = []
+    age = 0.0
+    for stretch in reversed(history.recent):
+        if kept and kept[-1].sums[0] + stretch.sums[0] <= (age - kept[-1].sums[0]) / RESOLUTION:
+            kept[-1] = Stretch(stretch.began, _joined(stretch.sums, kept[-1].sums))
+        else:
+            kept.append(stretch)
+        age += stretch.sums[0]
+    kept.reverse()
+    taken = Taken.JOINED
+    while len(kept) > 1 and age - kept[0].sums[0] >= spans.horizon:
+        age -= kept[0].sums[0]
+        _learn(history, spans, kept.pop(0).sums)
+        taken = Taken.LEARNED
+    history.recent = kept
+    return taken

@@ -1,0 +1,161 @@
+"""The change of a rate, with the rate before it estimated: a mixture Shiryaev-Roberts e-detector.
+
+Statistic: of each onset, a mixture over changed odds of the predictive probability of the hits since, over
+the beta-binomial of "nothing changed" whose posterior is learned from before the onset. Unit: hits an
+observation. Source: Shin, Ramdas and Rinaldo (2022), see `onsets`. So neither rate is needed, and
+uncertainty about the old one lowers the evidence by what it should.
+
+False alarms: the mean number of observations before a reading of A is at least A. What is measured at fixed
+rates is some 1.5 times the Shiryaev-Roberts sum and more, because the sum overshoots and looks only at
+hits; `CALIBRATION` takes that in (`tests/detectors/sequential/test_rate.py` measures it).
+
+Exposure: `count` may be fractional (scaled by what the season lets expect); hits beyond it are kept, their
+misses are nought.
+
+>>> import numpy as np
+>>> random = np.random.default_rng(7)
+>>> test, state, seen = RateChange("rise"), RateChange.State(), 0
+>>> for rate in [0.02] * 200 + [0.08] * 50:
+...     reading = test.update(state, 10, int(random.binomial(10, rate)), seen)
+...     seen += 10
+...     if reading is not None and reading.run_length >= 15_000:
+...         break
+>>> seen, reading.began, round(reading.before, 3), round(reading.after, 3)
+(2080, 1980, 0.02, 0.09)
+>>> test.restart(state, reading.began)
+>>> round(test.reference(state).rate, 3)
+0.02
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import log, log1p
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import betaln
+
+from detectors.sequential import onsets, screens
+from detectors.sequential.evidence import Floats, Weighed, dispersion, log_sum_exp, weigh
+from detectors.sequential.onsets import Direction, Reading, Spans, Taken
+from detectors.sequential.screens import Screened
+
+PRIOR_HITS = 0.5
+PRIOR_OTHERS = 0.5
+CALIBRATION = 2 / 3
+SETTLED = 500.0
+
+
+class Reference(NamedTuple):
+    """What is known of before."""
+
+    observations: float
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class RateChange:
+    """Parameters
+    ----------
+    direction
+        Which changes are looked for.
+    odds_ratios
+        The changed rates that are mixed, as multiples (or divisors) of the old odds.
+    min_reference, min_hits
+        No reading before so many observations before the onset, and so many since of what became more
+        frequent.
+    min_change
+        A smaller change is of no practical meaning.
+    spans
+        How long onsets and references are kept.
+    floor
+        Evidence worth less than this run length is not told, and mostly not worked out.
+    """
+
+    direction: Direction = "rise"
+    odds_ratios: tuple[float, ...] = (1.5, 2.0, 3.0, 4.5, 7.0, 12.0, 25.0)
+    min_reference: float = 100.0
+    min_hits: float = 4.0
+    min_change: float = 0.01
+    spans: Spans = field(default_factory=Spans)
+    floor: float = 1_000.0
+
+    class State(Screened):
+        """`rate` is taken as known in the quick look; below 0 it is not yet."""
+
+        rate: float = -1.0
+
+    def update(self, state: State, count: float, hits: float, at: int) -> Reading | None:
+        """Takes `count` observations in, of which `hits` were hits; `at` names them."""
+        if count <= 0:
+            return None
+        taken = onsets.take(state, self.spans, at, (count, hits))
+        hopeless = state.rate >= 0 and not screens.promising(
+            state, count, _gains(state.rate, self._ratios[::2], max(count, hits), hits)
+        )
+        if taken:
+            count, hits = onsets.settled(state)[:2]
+            state.rate = _share(count, hits) if count >= SETTLED else -1.0
+            screens.renew(state, self.floor)
+        # A creep that the reference follows shows only against the frozen one, which need not be soon.
+        if hopeless and taken is not Taken.LEARNED:
+            return None
+        found = weigh(state, self.min_reference, self._log_e)
+        if found is None:
+            return None
+        length = found.run_length(CALIBRATION)
+        if length < self.floor:
+            screens.postpone(state, self.floor, length)
+            return None
+        return self._reading(found, length)
+
+    def _reading(self, found: Weighed, length: float) -> Reading | None:
+        before = _share(float(found.before[0]), float(found.before[1]))
+        after = float(found.since[1] / found.since[0])
+        gained = found.since[1] if after > before else found.since[0] - found.since[1]
+        if gained < self.min_hits or abs(after - before) < self.min_change:
+            return None
+        return Reading(length, found.began, before, after, int(found.since[0]))
+
+    def restart(self, state: State, began: int) -> None:
+        """Forgets what came from the onset on: the reference does not learn from it."""
+        onsets.restart(state, self.spans, began)
+        state.screens, state.rate = [], -1.0
+
+    def reference(self, state: State) -> Reference:
+        """The rate as known from everything that was not forgotten."""
+        sums = onsets.known(state)
+        return Reference(sums[0], _share(sums[0], sums[1])) if sums else Reference(0.0, 0.5)
+
+    @property
+    def _ratios(self) -> tuple[float, ...]:
+        return _ratios(self.direction, self.odds_ratios)
+
+    def _log_e(self, since: Floats, before: Floats) -> Floats:
+        """Of each onset, shape (onsets,): log predictive probability of a mixed change over that of none."""
+        hits, others = since[:, 1], np.maximum(since[:, 0] - since[:, 1], 0.0)
+        successes = PRIOR_HITS + before[:, 1]
+        failures = PRIOR_OTHERS + np.maximum(before[:, 0] - before[:, 1], 0.0)
+        unchanged = betaln(successes + hits, failures + others) - betaln(successes, failures)
+        logit = np.log(successes / failures)[:, None] + np.log(self._ratios)
+        log_other = -np.log1p(np.exp(logit))
+        changed = hits[:, None] * (logit + log_other) + others[:, None] * log_other
+        share = successes / (successes + failures)
+        tempered = (changed - unchanged[:, None]) / dispersion(before, share * (1.0 - share))[:, None]
+        return log_sum_exp(tempered) - log(logit.shape[1])
+
+
+def _gains(rate: float, ratios: tuple[float, ...], count: float, hits: float) -> list[float]:
+    return [hits * log(ratio) - count * log1p(rate * (ratio - 1.0)) for ratio in ratios]
+
+
+def _share(count: float, hits: float) -> float:
+    return (PRIOR_HITS + hits) / (PRIOR_HITS + PRIOR_OTHERS + max(count, hits))
+
+
+@lru_cache
+def _ratios(direction: Direction, odds_ratios: tuple[float, ...]) -> tuple[float, ...]:
+    fallen = tuple(1.0 / ratio for ratio in odds_ratios)
+    return {"rise": odds_ratios, "fall": fallen, "both": odds_ratios + fallen}[direction]
