@@ -8,19 +8,25 @@ encodes to bytes, time from the events. A detector reports a cause once: it reme
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Final, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 import xxhash
 
+from detectors.activity import Activity
 from detectors.control import Halts, Held
 from detectors.profile import AgentProfile, Profiles
-from detectors.summary import Fact
+from detectors.slices import Makeup
+from detectors.summary import Fact, SessionSummary
 from detectors.windows import Window
 from schemas.base import from_epoch_ms
 from schemas.control import ControlState
 from schemas.detection import Detection, Evidence, OffsetRange, Severity
 from schemas.event import AgentEvent
+from schemas.health import AgentHealth
+
+Finding = Detection | AgentHealth
+"""What a behaviour detector may return."""
 
 NOTHING: Final[tuple[Detection, ...]] = ()
 HALT: Final = ControlState(mode="halt")
@@ -42,8 +48,11 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     so that an agent with a skewed clock is neither early nor late. `declared_tools` and `credentials` (those
     declared at a start) are the names' hashes, joined; `foreign_credentials` are hashes of agent and
     credential of those used undeclared.
-    `taught`: there is nothing more to learn from this session. `opened_hour` (hours since 1970, of the first
-    event) tells a session from one of the same name that was forgotten before.
+    `makeups` is what each agent is made of as far as it has said, `confidence` the last one stated,
+    `judged` the last scores of a few evaluations, `errors` calls that failed.
+    `taught`: there is nothing more to learn from this session; `told`: it has ended, and was summed up.
+    `opened_hour` (hours since 1970, of the first event) tells a session from one of the same name that was
+    forgotten before.
     """
 
     tenant: str
@@ -78,7 +87,14 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     idle_timeout_ms: float | None = None
     credentials: bytes = b""
     foreign_credentials: bytes = b""
+    makeups: dict[str, Makeup] = {}
+    confidence: float | None = None
+    judged: dict[str, float] = {}
+    errors: int = 0
+    escalations: int = 0
+    clarifications: int = 0
     taught: bool = False
+    told: bool = False
 
     def declares(self, tool: str) -> bool:
         """Whether the tool was declared at the start of the session, or nothing was."""
@@ -233,11 +249,31 @@ class SessionContext(Context):
             self.wake_ms = watermark_ms
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """How an agent stands in one respect, as a detector sees it now. `deviation` is how far from normal: 0
+    not at all, 1 and more what the detector warns of.
+    """
+
+    verdict: Literal["healthy", "warning", "critical", "cannot tell"]
+    metric: str
+    observed: float | None = None
+    expected: float | None = None
+    deviation: float = 0.0
+
+
 class WindowContext(Context):
-    """One agent and the window just closed. `source` is the last window record merged into it."""
+    """One agent and the frame shown, or the time that has come. `source` is the last window record in it,
+    `activity` all of its slices together, `standings` what detectors have said of the agent in this frame.
+    """
 
     session: None
     from_offset: int
+    activity: Activity
+    standings: dict[str, Standing]
+
+    def since(self, began_ms: float) -> Beginning:
+        """For a detection of what began at a time."""
+        return Beginning("", began_ms, self.from_offset)
 
 
 class Detector(Protocol):
@@ -279,14 +315,38 @@ class TimedSessionDetector(SessionDetector, Protocol):
 
 
 class BehaviourDetector(Detector, Protocol):
-    """Watches one agent through its merged windows, in order of start; windows without events do not come."""
+    """Watches one agent through frames: closed windows joined until they hold enough, in order of time.
+    Nothing comes while the agent does nothing.
+    """
 
     @property
     def State(self) -> type[Any]:  # noqa: N802 - a class nested in the detector
         """A msgspec.Struct."""
 
-    def update(self, state: Any, window: Window, context: WindowContext) -> Iterable[Detection]:
-        """Take one closed window in; return `NOTHING` or what it completes."""
+    def update(self, state: Any, window: Window, context: WindowContext) -> Iterable[Finding]:
+        """Take one frame in; return `NOTHING` or what it completes."""
+
+
+@runtime_checkable
+class TimedBehaviourDetector(BehaviourDetector, Protocol):
+    """A behaviour detector that also notices what does not happen."""
+
+    def due_ms(self, state: Any) -> float | None:
+        """The event time at which `on_timer` is wanted, as things stand. None: not at all."""
+
+    def on_timer(self, state: Any, context: WindowContext) -> Iterable[Finding]:
+        """Event time has come to `due_ms`, which `context.time_ms` is; frames that began before it have been
+        shown. Must change the state so that `due_ms` moves on.
+        """
+
+
+class SummaryDetector(Detector, Protocol):
+    """Watches one agent through its sessions that have ended, in order of their ends. Of an agent that ends
+    very many at a time, a sample comes.
+    """
+
+    def update(self, state: Any, summary: SessionSummary, context: WindowContext) -> Iterable[Detection]:
+        """Take one session in; return `NOTHING` or what it completes."""
 
 
 class FleetDetector(Detector, Protocol):
@@ -322,6 +382,7 @@ __all__ = [
     "Detection",
     "Detector",
     "Fact",
+    "Finding",
     "FleetContext",
     "FleetDetector",
     "Halts",
@@ -330,7 +391,11 @@ __all__ = [
     "SessionContext",
     "SessionDetector",
     "SessionFacts",
+    "SessionSummary",
     "Source",
+    "Standing",
+    "SummaryDetector",
+    "TimedBehaviourDetector",
     "TimedSessionDetector",
     "Window",
     "WindowContext",

@@ -1,9 +1,12 @@
-"""Memory that does not grow: what detectors keep of many things, the oldest going first."""
+"""Memory that does not grow: what detectors keep of many things, the oldest or least likely going first."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from functools import lru_cache
+from typing import Any, Protocol, TypeVar
+
+from xxhash import xxh64_intdigest
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -39,3 +42,60 @@ def put(mapping: dict[K, V], key: K, value: V, limit: int) -> None:
     mapping[key] = value
     if len(mapping) > limit:
         del mapping[next(iter(mapping))]
+
+
+class Mergeable(Protocol):
+    """A count of something that another count of it can be added to."""
+
+    def merge(self, other: Any) -> None:
+        """Add `other`, which is left as it was."""
+
+
+Counted = TypeVar("Counted", bound=Mergeable)
+
+
+def count_under(
+    kept: dict[str, Counted], label: str, make: Callable[[], Counted], *, most: int, rest: str | None
+) -> Counted | None:
+    """What is counted under `label`, made if need be. Only the `most` labels with the smallest hashes keep a
+    place of their own; the counts of the others are joined under `rest`, or dropped where that is None.
+
+    A label that is among the smallest of all is among the smallest of any part, so it never loses a count:
+    merging parts gives the same whatever the parts were, and in whatever order.
+
+    Returns None for a label that is dropped.
+    """
+    found = kept.get(label)
+    if found is not None:
+        return found
+    if len(kept) - (rest in kept) >= most and label != rest:
+        largest = max((name for name in kept if name != rest), key=_rank)
+        if _rank(label) > _rank(largest):
+            return None if rest is None else count_under(kept, rest, make, most=most, rest=rest)
+        evicted = kept.pop(largest)
+        if rest is not None:
+            joined = count_under(kept, rest, make, most=most, rest=rest)
+            assert joined is not None
+            joined.merge(evicted)
+    made = kept[label] = make()
+    return made
+
+
+def merge_under(
+    kept: dict[str, Counted],
+    others: dict[str, Counted],
+    make: Callable[[], Counted],
+    *,
+    most: int,
+    rest: str | None,
+) -> None:
+    """Add every count of `others` to that of its label; `others` is left as it was."""
+    for label, other in others.items():
+        mine = count_under(kept, label, make, most=most, rest=rest)
+        if mine is not None:
+            mine.merge(other)
+
+
+@lru_cache(maxsize=65_536)
+def _rank(label: str) -> tuple[int, str]:
+    return xxh64_intdigest(label.encode()), label

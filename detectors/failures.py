@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 Kind = Literal["credentials", "overload", "other"]
@@ -24,3 +25,9 @@ def kind_of(error_type: str) -> Kind:
     if _OVERLOAD.search(error_type):
         return "overload"
     return "credentials" if _CREDENTIALS.search(error_type) else "other"
+
+
+@lru_cache(maxsize=1_024)
+def is_throttled(error_type: str | None) -> bool:
+    """Whether the failure was the provider's refusal to do more."""
+    return error_type is not None and kind_of(error_type) == "overload"

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from detectors.base import BehaviourDetector, FleetDetector, Halts, Profiles, SessionDetector, Source
-from detectors.behaviour_pipeline import BehaviourPipeline
-from detectors.registry import BEHAVIOUR, ENGINE, FLEET, SESSION
+from detectors.behaviour_pipeline import BehaviourPipeline, BehaviourPipelineOutput
+from detectors.profile import AgentProfile
+from detectors.registry import FLEET, SESSION
 from detectors.session_pipeline import SessionPipeline, SessionPipelineOutput
+from detectors.windows import Mark
 from schemas.detection import Detection
 from schemas.event import AgentEvent
+from schemas.health import AgentHealth
 from schemas.topics import EVENTS, WINDOWS
 
 FAR_MS = 24 * 3_600_000
@@ -20,13 +23,14 @@ class Engine:
     `finish`.
 
     Parameters as of `SessionPipeline`; give `session=()`, `behaviour=()` or `fleet=()` to run without some
-    detectors. What it learns of an agent is known to its sessions at once.
+    detectors. What it learns of an agent is known to its sessions at once. `health` is the newest of each
+    agent, by ``tenant/agent``.
     """
 
     def __init__(
         self,
         session: Sequence[SessionDetector] = SESSION,
-        behaviour: Sequence[BehaviourDetector] = (*BEHAVIOUR, *ENGINE),
+        behaviour: Sequence[BehaviourDetector] | None = None,
         fleet: Sequence[FleetDetector] = FLEET,
         *,
         window_ms: int = 10_000,
@@ -44,6 +48,7 @@ class Engine:
             checkpointed=False,
         )
         self.behaviour = BehaviourPipeline(1, behaviour, fleet)
+        self.health: dict[str, AgentHealth] = {}
         self._offset = -1
         self._window_offset = -1
 
@@ -63,9 +68,11 @@ class Engine:
 
     def finish(self) -> list[Detection]:
         """After the last event: let a day pass, so that open windows close and open sessions turn out
-        orphaned.
+        orphaned. That there are no events any more says nothing of the agents.
         """
-        return self.advance(self.sessions.watermark_ms + FAR_MS)
+        outputs = self.sessions.advance(self.sessions.watermark_ms + FAR_MS)
+        found = self._hand_on([output for output in outputs if not isinstance(output, Mark)])
+        return found + self._take(self.behaviour.finish())
 
     def run(self, events: Iterable[AgentEvent], *, finish: bool = True) -> Iterator[Detection]:
         """All detections of the events, in the order they are made."""
@@ -82,9 +89,17 @@ class Engine:
             else:
                 self._window_offset += 1
                 place = Source(WINDOWS, 0, self._window_offset)
-                for found in self.behaviour.process(output, place):
-                    if isinstance(found, Detection):
-                        detections.append(found)
-                    else:
-                        self.profiles.take(found.key, found.encode())
+                detections += self._take(self.behaviour.process(output, place))
+        return detections
+
+    def _take(self, found: Iterable[BehaviourPipelineOutput]) -> list[Detection]:
+        """The detections; profiles and health are put where they belong."""
+        detections: list[Detection] = []
+        for each in found:
+            if isinstance(each, Detection):
+                detections.append(each)
+            elif isinstance(each, AgentProfile):
+                self.profiles.take(each.key, each.encode())
+            else:
+                self.health[f"{each.tenant}/{each.agent}"] = each
         return detections

@@ -124,6 +124,14 @@ class OpenWindows(msgspec.Struct):
         )
 
 
+class Frame(msgspec.Struct, array_like=True):
+    """Closed windows joined, not yet shown, and the offsets they were read at."""
+
+    window: Window
+    from_offset: int
+    to_offset: int
+
+
 class StoredAgent(msgspec.Struct, array_like=True):
     """`AgentRecord` as bytes hold it."""
 
@@ -135,6 +143,8 @@ class StoredAgent(msgspec.Struct, array_like=True):
     slots: dict[str, msgspec.Raw]
     learned: Learned | None = None
     heard: dict[str, Place] = {}
+    frame: Frame | None = None
+    sessions: list[SessionSummary] = []
 
 
 class AgentRecord(msgspec.Struct):
@@ -153,12 +163,19 @@ class AgentRecord(msgspec.Struct):
     slots: dict[str, Any] = {}
     learned: Learned | None = None
     heard: dict[str, Place] = {}
+    frame: Frame | None = None
+    sessions: list[SessionSummary] = []
     restored: dict[str, int] | None = None
     dirty: bool = False
+    due_ms: float = math.inf
+
+    @property
+    def name(self) -> str:
+        return f"{self.tenant}/{self.agent}"
 
     @property
     def key(self) -> bytes:
-        return f"{self.tenant}/{self.agent}".encode()
+        return self.name.encode()
 
     def encode(self) -> bytes:
         pending = [entry for by_partition in self.pending.values() for entry in by_partition.values()]
@@ -172,6 +189,8 @@ class AgentRecord(msgspec.Struct):
                 self.slots,
                 self.learned,
                 self.heard,
+                self.frame,
+                self.sessions,
             )
         )
 
@@ -200,6 +219,8 @@ class AgentRecord(msgspec.Struct):
             slots=_decode_slots(stored.slots, types),
             learned=stored.learned,
             heard=stored.heard,
+            frame=stored.frame,
+            sessions=stored.sessions,
             restored=dict(stored.applied),
         )
 

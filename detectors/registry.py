@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from detectors.base import BehaviourDetector, FleetDetector, SessionDetector
+from detectors.base import BehaviourDetector, FleetDetector, SessionDetector, SummaryDetector
 from detectors.behaviour.refusal_rate import RefusalRate
 from detectors.engine.telemetry_gap import TelemetryGap
 from detectors.fleet.shared_credential import SharedCredential
@@ -53,5 +53,11 @@ SESSION: tuple[SessionDetector, ...] = (
     OrphanedSession(),
 )
 BEHAVIOUR: tuple[BehaviourDetector, ...] = (RefusalRate(),)
+"""Over an agent's behaviour, in the order they are shown a frame: the composite comes last."""
 FLEET: tuple[FleetDetector, ...] = (SpawnStorm(), SharedCredential())
+"""Of facts of sessions, by tenant."""
+FLEET_WINDOWS: tuple[BehaviourDetector, ...] = ()
+"""Of what all agents of a tenant did together."""
+SUMMARIES: tuple[SummaryDetector, ...] = ()
+"""Of an agent's sessions that have ended."""
 ENGINE: tuple[BehaviourDetector, ...] = (TelemetryGap(),)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from xxhash import xxh64_digest
 
+from detectors.activity import MAX_CALL_TOKENS, MAX_CALL_USD
 from detectors.base import (
     Halts,
     Profiles,
@@ -23,9 +24,10 @@ from detectors.base import (
 )
 from detectors.records import AGENT_PREFIX, OpenWindows, Progress, SessionRecord
 from detectors.registry import SESSION
+from detectors.slices import Slicer, remember_makeup, slice_key
 from detectors.summary import Fact, SessionSummary
 from detectors.telling import Teller, is_alarm, lesson_of, teach
-from detectors.windows import MAX_CALL_TOKENS, MAX_CALL_USD, Mark, Window
+from detectors.windows import Mark, Window, fleet_windows
 from schemas.detection import Detection
 from schemas.event import AgentEvent
 
@@ -34,9 +36,14 @@ SessionPipelineOutput = Detection | Window | Mark | SessionSummary | Fact
 NONE: Final[tuple[SessionPipelineOutput, ...]] = ()
 HOUR_MS: Final = 3_600_000
 NEVER: Final = float("inf")
-SEEN_BYTES: Final = 8 * 192
+DIGEST_BYTES: Final = 6
+SEEN_BYTES: Final = DIGEST_BYTES * 192
+SEEN_STEP_BYTES: Final = DIGEST_BYTES * 16
 MAX_DECLARED_BYTES: Final = 8 * 512
 MAX_AGENTS: Final = 16
+MAX_JUDGED: Final = 2
+MADE_UP: Final = frozenset({"llm.call", "retrieval"})
+"""Event types that always say something of what their agent is made of."""
 MAX_DROPPED: Final = 128
 BACKGROUND: Final = frozenset({"heartbeat", "deployment", "feedback", "canary"})
 
@@ -54,6 +61,8 @@ class SessionPipeline:
         What is normal for each agent, kept up to date by whoever reads `agent.profiles`; by default nothing.
     halts
         Who is to stand still, kept up to date by whoever reads `agent.control`; by default nobody.
+    slicer
+        What to tell slices apart by; by default every attribute that looks categorical.
     window_ms, lateness_ms
         Length of a window, and how long after its end it stays open for stragglers.
     linger_ms, forget_ms
@@ -73,6 +82,7 @@ class SessionPipeline:
         *,
         profiles: Profiles | None = None,
         halts: Halts | None = None,
+        slicer: Slicer | None = None,
         window_ms: int = 10_000,
         lateness_ms: int = 2_000,
         linger_ms: int = HOUR_MS,
@@ -118,11 +128,15 @@ class SessionPipeline:
         self._replaying = False
         self._index = 0
         self._teller = Teller()
+        self._slicer = Slicer() if slicer is None else slicer
         self._takers = {
             "llm.call": self._take_llm_call,
             "tool.call": self._take_tool_call,
             "session.start": self._take_start,
             "session.end": self._take_end,
+            "escalation": self._take_escalation,
+            "message": self._take_message,
+            "evaluation": self._take_evaluation,
             "deployment": self._take_deployment,
         }
         self._context = SessionContext(profiles, halts)
@@ -166,11 +180,16 @@ class SessionPipeline:
             new = (offset, self._index) not in record.dropped
         else:
             new = self._first_time(record, event.event_id, topic, offset)
-        if new and not agent_done:
-            self._add_to_window(agent_key, agent, event, time_ms)
+        if not new:
+            return outputs
+        if not session_done:
+            self._begin(record)
+            self._take(record, event, source, time_ms)
+        if not agent_done:
+            self._add_to_window(agent_key, agent, event, time_ms, record.facts)
             agent.applied[topic] = offset
             self._touch_agent(agent)
-        found = self._show(record, event, source, time_ms) if new and not session_done else None
+        found = None if session_done else self._show(record, event, source, time_ms)
         return [*outputs, *found] if found else outputs
 
     def _already_applied(
@@ -223,6 +242,13 @@ class SessionPipeline:
                 agent.dirty = False
                 del self._emptied[key], self._agents[key]
                 yield agent.key, None
+        # Agents first: what is counted of an event depends on the session as it was then, so after a crash
+        # no session may be ahead of its agents' windows.
+        agents, self._dirty_agents = self._dirty_agents, []
+        for agent in agents:
+            if agent.dirty:
+                agent.dirty = False
+                yield agent.key, agent.encode()
         sessions, self._dirty_sessions = self._dirty_sessions, []
         for record in sessions:
             if record.dirty:
@@ -231,11 +257,6 @@ class SessionPipeline:
                     behind = min(self._durable.offsets.values(), default=-1)
                     record.dropped = [place for place in record.dropped if place[0] > behind]
                 yield record.key, record.encode()
-        agents, self._dirty_agents = self._dirty_agents, []
-        for agent in agents:
-            if agent.dirty:
-                agent.dirty = False
-                yield agent.key, agent.encode()
 
     def value(self, key: bytes) -> bytes | None:
         """The bytes of one key as it is now; None if there is none."""
@@ -323,7 +344,7 @@ class SessionPipeline:
             if not record.dirty:
                 record.dirty = True
                 self._dirty_sessions.append(record)
-        digest = xxh64_digest(event_id.encode())
+        digest = xxh64_digest(event_id.encode())[:DIGEST_BYTES]
         seen = record.seen
         if digest in seen:
             self.duplicates += 1
@@ -332,17 +353,18 @@ class SessionPipeline:
                 del record.dropped[:-MAX_DROPPED]
             return False
         seen += digest
-        if len(seen) > SEEN_BYTES + 128:
-            del seen[:128]
+        if len(seen) > SEEN_BYTES + SEEN_STEP_BYTES:
+            del seen[:SEEN_STEP_BYTES]
         return True
+
+    def _begin(self, record: SessionRecord) -> None:
+        self._context.wake_ms = self._watermark_ms if record.due_ms == NEVER else None
 
     def _show(
         self, record: SessionRecord, event: AgentEvent, source: Source, time_ms: int
     ) -> list[SessionPipelineOutput] | None:
         facts = record.facts
         context = self._context
-        context.wake_ms = self._watermark_ms if record.due_ms == NEVER else None
-        self._take(record, event, source, time_ms)
         context.facts = facts
         context.tenant = event.tenant
         context.session = event.session
@@ -364,7 +386,7 @@ class SessionPipeline:
             self._note_alarm(record, found)
         if self._teller.facts:
             found = [*(found or ()), *self._teller.take()]
-        if facts.outcome is not None and not facts.taught:
+        if facts.outcome is not None and not facts.told:
             found = [*(found or ()), *teach(record, (*source, self._index))]
         if context.wake_ms is not None and context.wake_ms < record.due_ms:
             self._schedule(f"{event.tenant}/{event.session}", record)
@@ -387,6 +409,11 @@ class SessionPipeline:
         take = self._takers.get(kind)
         if take is not None:
             take(record, event, source, time_ms)
+        if kind in MADE_UP or event.attributes or event.agent_version is not None:
+            known = facts.makeups.get(event.agent)
+            makeup = self._slicer.after(known, event)
+            if makeup is not known:
+                remember_makeup(facts.makeups, event.agent, makeup)
 
     def _take_llm_call(self, record: SessionRecord, event: Any, _source: Source, _time_ms: int) -> None:
         facts = record.facts
@@ -399,6 +426,10 @@ class SessionPipeline:
             facts.cost_unknown_calls += 1
         else:
             facts.cost_usd += min(event.cost_usd, MAX_CALL_USD)
+        if event.confidence is not None:
+            facts.confidence = event.confidence
+        if event.status == "error":
+            facts.errors += 1
         if not facts.taught and event.status == "ok":
             lesson_of(record).add_llm_call(event)
 
@@ -406,7 +437,9 @@ class SessionPipeline:
         facts = record.facts
         facts.tool_calls += 1
         facts.steps = facts.llm_calls if facts.llm_calls > facts.tool_calls else facts.tool_calls
-        if not facts.taught and event.status == "ok":
+        if event.status == "error":
+            facts.errors += 1
+        elif not facts.taught:
             lesson_of(record).add_tool_call(event)
         credential = event.credential
         if credential is not None and name_hash(credential) not in facts.credentials:
@@ -414,6 +447,17 @@ class SessionPipeline:
 
     def _take_end(self, record: SessionRecord, event: Any, _source: Source, _time_ms: int) -> None:
         record.facts.outcome = event.outcome
+
+    def _take_escalation(self, record: SessionRecord, _event: Any, _source: Source, _time_ms: int) -> None:
+        record.facts.escalations += 1
+
+    def _take_message(self, record: SessionRecord, event: Any, _source: Source, _time_ms: int) -> None:
+        record.facts.clarifications += event.intent == "clarification"
+
+    def _take_evaluation(self, record: SessionRecord, event: Any, _source: Source, _time_ms: int) -> None:
+        judged = record.facts.judged
+        if event.name in judged or len(judged) < MAX_JUDGED:
+            judged[event.name] = event.score
 
     def _take_deployment(self, _record: SessionRecord, event: Any, source: Source, time_ms: int) -> None:
         place = (*source, self._index)
@@ -460,7 +504,9 @@ class SessionPipeline:
                 record.facts.taught = True
                 record.lesson = None
 
-    def _add_to_window(self, key: str, agent: OpenWindows, event: AgentEvent, time_ms: int) -> None:
+    def _add_to_window(
+        self, key: str, agent: OpenWindows, event: AgentEvent, time_ms: int, facts: SessionFacts
+    ) -> None:
         start_ms = time_ms - time_ms % self.window_ms
         floor_ms = agent.floor_ms if agent.floor_ms > self._floor_ms else self._floor_ms
         late = start_ms < floor_ms
@@ -477,7 +523,8 @@ class SessionPipeline:
             )
             self._open.setdefault(start_ms, {})[key] = agent
             self._emptied.pop(key, None)
-        window.add(event)
+        makeup = facts.makeups.get(event.agent)
+        window.add(event, "" if makeup is None else slice_key(makeup), facts)
         if late:
             window.late_events += 1
             self.late += 1
@@ -493,8 +540,9 @@ class SessionPipeline:
             return
         self._floor_ms = floor_ms
         for start_ms in sorted(start_ms for start_ms in self._open if start_ms < floor_ms):
+            closed: list[Window] = []
             for key, agent in sorted(self._open.pop(start_ms).items()):
-                outputs.append(agent.windows.pop(start_ms))
+                closed.append(agent.windows.pop(start_ms))
                 agent.floor_ms = floor_ms
                 if agent.windows:
                     self._touch_agent(agent)
@@ -503,6 +551,8 @@ class SessionPipeline:
                     self._emptied[key] = agent
                 else:
                     del self._agents[key]
+            outputs += closed
+            outputs += fleet_windows(closed)
         outputs.append(Mark(self.partition, floor_ms))
 
     def _floor_at(self, progress: Progress) -> int:

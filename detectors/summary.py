@@ -25,7 +25,7 @@ from xxhash import xxh64_hexdigest
 
 from schemas.window import FACT_SCHEMA, SUMMARY_SCHEMA
 
-ROOM: Final = 1_280
+ROOM: Final = 1_216
 MAX_SHAPE_CHARS: Final = 400
 OVERHEAD: Final = 24
 
@@ -214,7 +214,7 @@ def credential_hash(credential: str) -> str:
 class SessionSummary(
     msgspec.Struct, tag_field="schema", tag=SUMMARY_SCHEMA, omit_defaults=True, kw_only=True
 ):
-    """What one agent did in a session that ended well; fields as in `schemas.window.AgentSessionSummary`.
+    """What one agent did in a session that ended; fields as in `schemas.window.AgentSessionSummary`.
 
     The totals are the session's. `source_*` say which event ended it: of one source partition they only grow,
     so what does not exceed the last one was there before.
@@ -225,7 +225,14 @@ class SessionSummary(
     session: str
     start_ms: int
     end_ms: int
+    healthy: bool = True
+    outcome: str = "completed"
     steps: int = 0
+    llm_calls: int = 0
+    tool_calls: int = 0
+    errors: int = 0
+    escalations: int = 0
+    clarifications: int = 0
     tokens: int = 0
     cost_usd_micro: int = 0
     cost_unknown_calls: int = 0

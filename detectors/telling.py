@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from detectors.base import name_hash
 from detectors.records import SessionRecord
-from detectors.summary import Fact, FactKind, Lesson, SessionSummary, credential_hash
+from detectors.summary import AgentUse, Fact, FactKind, Lesson, SessionSummary, credential_hash
 from schemas.detection import Detection
 
 MAX_CREDENTIALS_BYTES: Final = 8 * 16
@@ -85,14 +85,13 @@ def lesson_of(record: SessionRecord) -> Lesson:
 
 
 def teach(record: SessionRecord, place: EventPlace) -> list[SessionSummary]:
-    """What the session that has just ended showed, by agent; nothing unless it was started and ended well.
-    A session teaches once.
+    """What the session that has just ended did, by agent, and, if it was started, ended well and no detector
+    found fault, how. A session is told of once.
     """
     facts, lesson = record.facts, record.lesson
-    facts.taught = True
+    healthy = lesson is not None and facts.outcome in HEALTHY and facts.started
+    facts.taught = facts.told = True
     record.lesson = None
-    if lesson is None or facts.outcome not in HEALTHY or not facts.started:
-        return []
     topic, partition, offset, index = place
     return [
         SessionSummary(
@@ -101,18 +100,25 @@ def teach(record: SessionRecord, place: EventPlace) -> list[SessionSummary]:
             session=facts.session,
             start_ms=facts.start_ms,
             end_ms=facts.last_ms,
+            healthy=healthy,
+            outcome=facts.outcome or "",
             steps=facts.steps,
+            llm_calls=facts.llm_calls,
+            tool_calls=facts.tool_calls,
+            errors=facts.errors,
+            escalations=facts.escalations,
+            clarifications=facts.clarifications,
             tokens=facts.tokens,
             cost_usd_micro=int(facts.cost_usd * 1e6 + 0.5),
             cost_unknown_calls=facts.cost_unknown_calls,
-            use=lesson.use_of(agent),
+            use=lesson.use_of(agent) if lesson is not None and healthy else AgentUse(),
             source_topic=topic,
             source_partition=partition,
             source_offset=offset,
             source_index=index,
             source_ordinal=number,
         )
-        for number, agent in enumerate(lesson.agents())
+        for number, agent in enumerate(facts.agents if lesson is None else lesson.agents() or facts.agents)
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+from detectors.activity import Activity
 from detectors.base import (
     AgentProfile,
     BehaviourDetector,
@@ -13,7 +14,7 @@ from detectors.base import (
     SessionDetector,
     Source,
 )
-from detectors.behaviour_pipeline import BehaviourPipeline
+from detectors.behaviour_pipeline import BehaviourPipeline, detections
 from detectors.offline import Engine
 from detectors.windows import Mark, Window
 from schemas.base import from_epoch_ms
@@ -68,35 +69,56 @@ def _last(event_ids: Sequence[str]) -> str:
     return event_ids[-1] if event_ids else ""
 
 
-def window(number: int, **fields: Any) -> Window:
-    """A window of ten seconds, the `number`-th after the start."""
+def window(number: int, *, slices: str = "", **fields: Any) -> Window:
+    """A window of ten seconds, the `number`-th after the start. `fields` are those of `Window`, or of the
+    `Activity` under one combination of slices. With a hundred events it is a frame of its own.
+    """
+    whole = {name: fields.pop(name) for name in list(fields) if name in Window.__struct_fields__}
     return Window(
-        tenant="default",
-        agent="agent",
-        start_ms=START_MS + number * 10_000,
-        duration_ms=10_000,
-        source_partition=0,
-        **fields,
+        **{
+            "tenant": "default",
+            "agent": "agent",
+            "start_ms": START_MS + number * 10_000,
+            "duration_ms": 10_000,
+            "source_partition": 0,
+            "events": 100,
+            "parts": {slices: Activity(**fields)},
+            **whole,
+        }
     )
 
 
 def run_windows(
-    detector: BehaviourDetector, windows: Iterable[Window], *, restart_at: int | None = None
+    detector: BehaviourDetector,
+    windows: Iterable[Window],
+    *,
+    restart_at: int | None = None,
+    quiet_ms: int = 0,
 ) -> list[Detection]:
-    """What one behaviour detector finds in windows of one agent; before one of them it may be restarted."""
-    pipeline = BehaviourPipeline(1, [detector])
+    """What one behaviour detector finds in windows of one agent, followed by `quiet_ms` without any; before
+    one of them it may be restarted.
+    """
+
+    def make() -> BehaviourPipeline:
+        return BehaviourPipeline(1, [detector], (), ())
+
+    pipeline = make()
     found: list[Detection] = []
+    end_ms = START_MS
     for number, each in enumerate(windows):
         if number == restart_at:
             changed, marker = list(pipeline.dirty()), pipeline.marker()
-            pipeline = BehaviourPipeline(1, [detector])
+            pipeline = make()
             for key, value in changed:
                 pipeline.restore(key, value)
             pipeline.restore_marker(marker)
         pipeline.process(each, Source(WINDOWS, 0, 2 * number))
         closed = pipeline.process(Mark(0, each.end_ms), Source(WINDOWS, 0, 2 * number + 1))
-        found += [one for one in closed if isinstance(one, Detection)]
-    return found
+        end_ms = each.end_ms
+        found += detections(closed)
+    if quiet_ms:
+        found += detections(pipeline.process(Mark(0, end_ms + quiet_ms), Source(WINDOWS, 0, 2**31)))
+    return found + detections(pipeline.finish())
 
 
 def fact(number: int, **fields: Any) -> Fact:
@@ -115,12 +137,12 @@ def run_facts(
     detector: FleetDetector, facts: Iterable[Fact], *, restart_at: int | None = None
 ) -> list[Detection]:
     """What one fleet detector finds in the facts of one tenant; before one of them it may be restarted."""
-    pipeline = BehaviourPipeline(1, (), [detector])
+    pipeline = BehaviourPipeline(1, (), [detector], ())
     found: list[Detection] = []
     for number, each in enumerate(facts):
         if number == restart_at:
             changed, marker = list(pipeline.dirty()), pipeline.marker()
-            pipeline = BehaviourPipeline(1, (), [detector])
+            pipeline = BehaviourPipeline(1, (), [detector], ())
             for key, value in changed:
                 pipeline.restore(key, value)
             pipeline.restore_marker(marker)

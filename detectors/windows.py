@@ -2,7 +2,7 @@
 
 These are the engine's mutable counterparts of `schemas.window` (same fields, a test keeps them equal).
 Merging is associative and commutative because every field is an integer sum, a minimum, a maximum or the
-smallest few of a set. What one event can add is capped: sums stay within 64 bits whatever an agent claims.
+smallest few of a set (`detectors.activity`, `detectors.bounded`).
 """
 
 from __future__ import annotations
@@ -11,47 +11,19 @@ from typing import Any, Final
 
 import msgspec
 
+from detectors.activity import MAX_NAMES, Activity, CallCounts
+from detectors.bounded import count_under, merge_under
+from detectors.failures import is_throttled
+from detectors.slices import OTHER, dimensions
 from detectors.summary import Fact, SessionSummary
 from schemas.event import AgentEvent
 from schemas.window import MARK_SCHEMA, WINDOW_SCHEMA
 
 MERGED: Final = -1
-MAX_NAMES: Final = 64
-OTHER: Final = "other"
+MAX_PARTS: Final = 48
 SAMPLE_SIZE: Final = 8
-MAX_CALL_S: Final = 1e4
-MAX_CALL_TOKENS: Final = 10**9
-MAX_CALL_USD: Final = 1e6
-
-
-class Moments(msgspec.Struct, omit_defaults=True):
-    """Count, sum and sum of squares, the sums in micro-units."""
-
-    count: int = 0
-    sum_micro: int = 0
-    sum_squares_micro: int = 0
-
-    def add(self, value: float) -> None:
-        micro = value * 1e6
-        self.count += 1
-        self.sum_micro += int(micro + 0.5)
-        self.sum_squares_micro += int(value * micro + 0.5)
-
-    def merge(self, other: Moments) -> None:
-        self.count += other.count
-        self.sum_micro += other.sum_micro
-        self.sum_squares_micro += other.sum_squares_micro
-
-
-class CallCounts(msgspec.Struct, omit_defaults=True):
-    """Calls, and how many of them failed."""
-
-    calls: int = 0
-    errors: int = 0
-
-    def merge(self, other: CallCounts) -> None:
-        self.calls += other.calls
-        self.errors += other.errors
+FLEET_AGENT: Final = ""
+"""No agent has this name: it stands for all agents of a tenant."""
 
 
 class SequenceSpan(msgspec.Struct):
@@ -62,9 +34,35 @@ class SequenceSpan(msgspec.Struct):
     max_seq: int
 
     def merge(self, other: SequenceSpan) -> None:
+        self.min_seq = min(self.min_seq, other.min_seq) if self.count else other.min_seq
+        self.max_seq = max(self.max_seq, other.max_seq) if self.count else other.max_seq
         self.count += other.count
-        self.min_seq = min(self.min_seq, other.min_seq)
-        self.max_seq = max(self.max_seq, other.max_seq)
+
+
+class ProviderCalls(msgspec.Struct, omit_defaults=True):
+    """Model calls of a provider, those that failed and were throttled, and by agent."""
+
+    calls: int = 0
+    errors: int = 0
+    throttled: int = 0
+    agents: dict[str, CallCounts] = {}
+
+    def merge(self, other: ProviderCalls) -> None:
+        self.calls += other.calls
+        self.errors += other.errors
+        self.throttled += other.throttled
+        merge_under(self.agents, other.agents, CallCounts, most=MAX_NAMES, rest=OTHER)
+
+
+class DeploymentSeen(msgspec.Struct, order=True, frozen=True, omit_defaults=True):
+    """Something an agent is made of has changed."""
+
+    time_ms: int
+    event_id: str
+    component: str
+    name: str
+    to_version: str
+    from_version: str | None = None
 
 
 class Window(msgspec.Struct, tag_field="schema", tag=WINDOW_SCHEMA, omit_defaults=True, kw_only=True):
@@ -77,29 +75,11 @@ class Window(msgspec.Struct, tag_field="schema", tag=WINDOW_SCHEMA, omit_default
     source_partition: int
     events: int = 0
     late_events: int = 0
-    sessions_started: int = 0
-    outcomes: dict[str, int] = {}
-    llm_calls: int = 0
-    llm_errors: int = 0
-    refusals: int = 0
-    refusals_known: int = 0
-    refusal_event_ids: list[str] = []
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_known_calls: int = 0
-    cost_unknown_calls: int = 0
-    cost_usd_micro: int = 0
-    tool_calls: int = 0
-    tool_errors: int = 0
-    escalations: int = 0
-    messages: dict[str, int] = {}
-    evaluations: dict[str, Moments] = {}
-    canaries: dict[str, CallCounts] = {}
-    feedback: dict[str, int] = {}
-    llm_duration_s: Moments = msgspec.field(default_factory=Moments)
-    tool_duration_s: Moments = msgspec.field(default_factory=Moments)
-    providers: dict[str, CallCounts] = {}
+    samples: dict[str, list[str]] = {}
     processes: dict[str, SequenceSpan] = {}
+    deployments: list[DeploymentSeen] = []
+    parts: dict[str, Activity] = {}
+    providers: dict[str, ProviderCalls] = {}
 
     @property
     def end_ms(self) -> int:
@@ -107,48 +87,79 @@ class Window(msgspec.Struct, tag_field="schema", tag=WINDOW_SCHEMA, omit_default
 
     @property
     def key(self) -> str:
-        """The record key on `agent.windows`: ``tenant/agent``."""
-        return f"{self.tenant}/{self.agent}"
+        """The record key on `agent.windows`: ``tenant/agent``, or the tenant for a whole fleet."""
+        return f"{self.tenant}/{self.agent}" if self.agent else self.tenant
 
-    def add(self, event: AgentEvent) -> None:
-        """Count one event. Absent facts are not counted as their opposite."""
+    def empty(self) -> Window:
+        """One of the same agent, time and partition in which nothing has happened."""
+        return Window(
+            tenant=self.tenant,
+            agent=self.agent,
+            start_ms=self.start_ms,
+            duration_ms=self.duration_ms,
+            source_partition=self.source_partition,
+        )
+
+    def total(self) -> Activity:
+        """All slices together. Not to be changed."""
+        if len(self.parts) == 1:
+            return next(iter(self.parts.values()))
+        whole = Activity()
+        for part in self.parts.values():
+            whole.merge(part)
+        return whole
+
+    def add(self, event: AgentEvent, slice_key: str, facts: Any) -> None:
+        """Count one event of a session; `facts` are the session's, the event taken in."""
         self.events += 1
         if event.seq is not None:
             self._add_sequence(event.process or "", event.seq)
-        adder = _ADDERS.get(event.type)
-        if adder is not None:
-            adder(self, event)
+        shows = _SHOWS.get(event.type)
+        if shows is not None and (what := shows(event)) is not None:
+            known = self.samples.get(what, ())
+            self.samples[what] = sorted({*known, event.event_id})[:SAMPLE_SIZE]
+        if event.type == "deployment":
+            self._add_deployment(event)
+            return
+        part = self.parts.get(slice_key)
+        if part is None:
+            part = count_under(self.parts, slice_key, Activity, most=MAX_PARTS, rest=OTHER)
+            assert part is not None
+        part.add(event, facts)
 
     def _add_sequence(self, process: str, seq: int) -> None:
         span = self.processes.get(process)
+        if span is None:
+            span = count_under(self.processes, process, _no_span, most=MAX_NAMES, rest=None)
         if span is not None:
-            span.count += 1
-            if seq > span.max_seq:
-                span.max_seq = seq
-            elif seq < span.min_seq:
-                span.min_seq = seq
-        elif len(self.processes) < MAX_NAMES:
-            self.processes[process] = SequenceSpan(1, seq, seq)
+            span.merge(SequenceSpan(1, seq, seq))
+
+    def _add_deployment(self, event: Any) -> None:
+        seen = DeploymentSeen(
+            event.time_ms, event.event_id, event.component, event.name, event.to_version, event.from_version
+        )
+        self.deployments = sorted({*self.deployments, seen})[:SAMPLE_SIZE]
 
     def merge(self, other: Window) -> None:
-        """Add `other`, a window of the same agent and start, into this one. `other` is left as it was."""
+        """Add `other`, a window of the same agent, which is left as it was, into this one. It spans both."""
         if other.source_partition != self.source_partition:
             self.source_partition = MERGED
-        for name in _SUMS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in _COUNTS:
-            mine = getattr(self, name)
-            for label, count in getattr(other, name).items():
-                mine[label] = mine.get(label, 0) + count
-        for name in _PARTS:
-            _merge_parts(getattr(self, name), getattr(other, name))
-        self.llm_duration_s.merge(other.llm_duration_s)
-        self.tool_duration_s.merge(other.tool_duration_s)
-        self.refusal_event_ids = sorted({*self.refusal_event_ids, *other.refusal_event_ids})[:SAMPLE_SIZE]
+        end_ms = max(self.end_ms, other.end_ms)
+        self.start_ms = min(self.start_ms, other.start_ms)
+        self.duration_ms = end_ms - self.start_ms
+        self.events += other.events
+        self.late_events += other.late_events
+        for what, event_ids in other.samples.items():
+            self.samples[what] = sorted({*self.samples.get(what, ()), *event_ids})[:SAMPLE_SIZE]
+        if other.deployments:
+            self.deployments = sorted({*self.deployments, *other.deployments})[:SAMPLE_SIZE]
+        merge_under(self.processes, other.processes, _no_span, most=MAX_NAMES, rest=None)
+        merge_under(self.parts, other.parts, Activity, most=MAX_PARTS, rest=OTHER)
+        merge_under(self.providers, other.providers, ProviderCalls, most=MAX_NAMES, rest=OTHER)
 
     def encode(self) -> bytes:
         """JSON of `schemas.window.AgentWindow`, zeros left out; the same bytes for the same counts."""
-        return msgspec.json.encode(self, order="deterministic")
+        return msgspec.json.encode(msgspec.to_builtins(self, str_keys=True, order="deterministic"))
 
 
 class Mark(msgspec.Struct, tag_field="schema", tag=MARK_SCHEMA):
@@ -174,127 +185,54 @@ def decode(value: bytes) -> WindowRecord:
     return record
 
 
-_COUNTS = ("outcomes", "messages", "feedback")
-_PARTS = ("evaluations", "canaries", "providers", "processes")
-_SUMS = (
-    "events",
-    "late_events",
-    "sessions_started",
-    "llm_calls",
-    "llm_errors",
-    "refusals",
-    "refusals_known",
-    "input_tokens",
-    "output_tokens",
-    "cost_known_calls",
-    "cost_unknown_calls",
-    "cost_usd_micro",
-    "tool_calls",
-    "tool_errors",
-    "escalations",
-)
+def fleet_windows(windows: list[Window]) -> list[Window]:
+    """What agents' windows of one start and source partition say of their providers, by tenant."""
+    fleets: dict[str, Window] = {}
+    for window in windows:
+        for key, part in window.parts.items():
+            if not part.llm_calls:
+                continue
+            provider = dimensions(key).get("provider")
+            if provider is None:
+                continue
+            fleet = fleets.get(window.tenant)
+            if fleet is None:
+                fleet = fleets[window.tenant] = Window(
+                    tenant=window.tenant,
+                    agent=FLEET_AGENT,
+                    start_ms=window.start_ms,
+                    duration_ms=window.duration_ms,
+                    source_partition=window.source_partition,
+                )
+            calls = ProviderCalls(
+                part.llm_calls,
+                part.llm_errors,
+                part.throttled,
+                {window.agent: CallCounts(part.llm_calls, part.llm_errors)},
+            )
+            merge_under(fleet.providers, {provider: calls}, ProviderCalls, most=MAX_NAMES, rest=OTHER)
+    return list(fleets.values())
 
 
-def _merge_parts(mine: dict[str, Any], others: dict[str, Any]) -> None:
-    for label, part in others.items():
-        own = mine.get(label)
-        if own is None:
-            mine[label] = msgspec.structs.replace(part)
-        else:
-            own.merge(part)
+def _no_span() -> SequenceSpan:
+    return SequenceSpan(0, 0, 0)
 
 
-def _label(counts: dict[str, Any], label: str) -> str:
-    return label if label in counts or len(counts) < MAX_NAMES else OTHER
-
-
-def _add_session_start(window: Window, _: Any) -> None:
-    window.sessions_started += 1
-
-
-def _add_session_end(window: Window, event: Any) -> None:
-    window.outcomes[event.outcome] = window.outcomes.get(event.outcome, 0) + 1
-
-
-def _add_llm_call(window: Window, event: Any) -> None:
-    window.llm_calls += 1
-    sent, received = event.input_tokens, event.output_tokens
-    window.input_tokens += sent if sent < MAX_CALL_TOKENS else MAX_CALL_TOKENS
-    window.output_tokens += received if received < MAX_CALL_TOKENS else MAX_CALL_TOKENS
-    failed = event.status == "error"
-    if failed:
-        window.llm_errors += 1
-    if event.refusal is not None:
-        window.refusals_known += 1
-        if event.refusal:
-            window.refusals += 1
-            window.refusal_event_ids = sorted({*window.refusal_event_ids, event.event_id})[:SAMPLE_SIZE]
-    if event.cost_usd is None:
-        window.cost_unknown_calls += 1
-    else:
-        window.cost_known_calls += 1
-        cost_usd = event.cost_usd
-        window.cost_usd_micro += int((cost_usd if cost_usd < MAX_CALL_USD else MAX_CALL_USD) * 1e6 + 0.5)
-    if event.duration_ms is not None:
-        duration_s = event.duration_ms / 1000
-        window.llm_duration_s.add(duration_s if duration_s < MAX_CALL_S else MAX_CALL_S)
-    if event.provider is not None:
-        _count_call(window.providers, event.provider, failed)
-
-
-def _add_tool_call(window: Window, event: Any) -> None:
-    window.tool_calls += 1
+def _what_call_shows(event: Any) -> str | None:
     if event.status == "error":
-        window.tool_errors += 1
-    if event.duration_ms is not None:
-        duration_s = event.duration_ms / 1000
-        window.tool_duration_s.add(duration_s if duration_s < MAX_CALL_S else MAX_CALL_S)
+        return "throttled" if is_throttled(event.error_type) else "error"
+    return "refusal" if event.type == "llm.call" and event.refusal else None
 
 
-def _add_message(window: Window, event: Any) -> None:
-    window.messages[event.intent] = window.messages.get(event.intent, 0) + 1
+def _what_score_shows(event: Any) -> str | None:
+    return "low_score" if event.score < 0.5 else None
 
 
-def _add_escalation(window: Window, _: Any) -> None:
-    window.escalations += 1
-
-
-def _add_evaluation(window: Window, event: Any) -> None:
-    label = _label(window.evaluations, event.name)
-    moments = window.evaluations.get(label)
-    if moments is None:
-        moments = window.evaluations[label] = Moments()
-    moments.add(event.score)
-
-
-def _add_canary(window: Window, event: Any) -> None:
-    _count_call(window.canaries, event.canary, not event.passed)
-
-
-def _add_feedback(window: Window, event: Any) -> None:
-    window.feedback[event.kind] = window.feedback.get(event.kind, 0) + 1
-
-
-def _count_call(counts: dict[str, CallCounts], name: str, failed: bool) -> None:
-    calls = counts.get(name)
-    if calls is None:
-        label = _label(counts, name)
-        calls = counts.get(label)
-        if calls is None:
-            calls = counts[label] = CallCounts()
-    calls.calls += 1
-    if failed:
-        calls.errors += 1
-
-
-_ADDERS = {
-    "session.start": _add_session_start,
-    "session.end": _add_session_end,
-    "llm.call": _add_llm_call,
-    "tool.call": _add_tool_call,
-    "message": _add_message,
-    "escalation": _add_escalation,
-    "evaluation": _add_evaluation,
-    "canary": _add_canary,
-    "feedback": _add_feedback,
+_SHOWS: Final[dict[str, Any]] = {
+    "llm.call": _what_call_shows,
+    "tool.call": _what_call_shows,
+    "evaluation": _what_score_shows,
+    "canary": lambda event: None if event.passed else "canary",
+    "escalation": lambda _: "escalation",
+    "message": lambda event: "clarification" if event.intent == "clarification" else None,
 }

@@ -19,6 +19,7 @@ from schemas.control import CONTROL, CONTROL_ACK
 from schemas.dead_letter import DEAD_LETTER
 from schemas.detection import DETECTION
 from schemas.event import AGENT_EVENT
+from schemas.health import HEALTH
 from schemas.incident import INCIDENT_EVENT
 from schemas.profile import PROFILE
 from schemas.topics import (
@@ -36,6 +37,9 @@ from schemas.topics import (
 )
 from schemas.topics import (
     CONTROL as CONTROL_TOPIC,
+)
+from schemas.topics import (
+    HEALTH as HEALTH_TOPIC,
 )
 from schemas.window import WINDOW_RECORD
 
@@ -66,6 +70,7 @@ MESSAGES: Final[tuple[Message, ...]] = (
     Message(WINDOWS, "agent.window", "send", WINDOW_RECORD),
     Message(DETECTIONS, "agent.detection", "send", DETECTION),
     Message(PROFILES, "agent.profile", "send", PROFILE),
+    Message(HEALTH_TOPIC, "agent.health", "send", HEALTH),
     Message(CONTROL_TOPIC, "agent.control", "send", CONTROL),
     Message(ACKS, "agent.control.ack", "receive", CONTROL_ACK),
     Message(INCIDENTS, "incident.event", "send", INCIDENT_EVENT),

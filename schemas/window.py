@@ -1,5 +1,5 @@
 """What is on ``agent.windows``: what an agent did in a stretch of event time (``agent.window/1``), how far a
-partition has come (``agent.window.mark/1``), what a healthy session did (``agent.session.summary/1``), and
+partition has come (``agent.window.mark/1``), what a session did (``agent.session.summary/1``), and
 facts that mean something only beside those of other sessions (``agent.fact/1``).
 
 Everything in a window is a count, an exact integer sum or a bounded sample, so that windows of one agent
@@ -24,6 +24,7 @@ SUMMARY_SCHEMA: Final = "agent.session.summary/1"
 FACT_SCHEMA: Final = "agent.fact/1"
 
 Counts = Annotated[dict[Identifier, Count], Field(default_factory=dict)]
+Bins = Annotated[dict[int, Count], Field(default_factory=dict)]
 
 
 class Moments(Contract):
@@ -49,15 +50,113 @@ class CallCounts(Contract):
     errors: Count = 0
 
 
+class ToolUse(CallCounts):
+    """Calls of a tool, failures, and how long calls took."""
+
+    duration_s: Moments = Field(default_factory=Moments)
+
+
+class CalibrationBin(Contract):
+    """Answers whose stated confidence was in a tenth of 0 to 1: how many, their confidences' sum in
+    micro-units, and how many turned out right.
+    """
+
+    count: Count = 0
+    confidence_micro: Count = 0
+    right: Count = 0
+
+
+class Calibration(Contract):
+    """Stated confidence against what turned out, by tenth of confidence."""
+
+    bins: dict[int, CalibrationBin] = Field(default_factory=dict)
+
+
+class EmbeddingSums(Contract):
+    """Sums over embeddings, in micro-units: by component, of squared norms, and of seeded projections and
+    their squares (`detectors.embeddings`).
+    """
+
+    count: Count = 0
+    sums_micro: list[int] = Field(default_factory=list)
+    squared_norms_micro: Count = 0
+    projections_micro: list[int] = Field(default_factory=list)
+    squared_projections_micro: list[int] = Field(default_factory=list)
+
+
+class Activity(Contract):
+    """What was counted under one combination of slices."""
+
+    llm_calls: Count = 0
+    llm_errors: Count = 0
+    throttled: Count = Field(default=0, description="Of llm_errors: rate limits and overload.")
+    refusals: Count = 0
+    refusals_known: Count = Field(default=0, description="Calls that said whether they refused.")
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    cost_known_calls: Count = 0
+    cost_unknown_calls: Count = 0
+    cost_usd_micro: Count = 0
+    output_tokens_bins: Bins = Field(description="Successful model calls by `output_tokens // 25`.")
+    llm_duration_bins: Bins = Field(description="Successful model calls by log bin of milliseconds.")
+    ttft_s: Moments = Field(default_factory=Moments)
+    tool_calls: Count = 0
+    tool_errors: Count = 0
+    effects: Count = Field(default=0, description="Successful tool calls that name an effect.")
+    tools: dict[Identifier, ToolUse] = Field(default_factory=dict)
+    retrievals: Count = 0
+    retrieved_documents: Count = 0
+    escalations: Count = 0
+    messages: Counts = Field(description="By intent.")
+    sessions_started: Count = 0
+    outcomes: Counts = Field(description="Sessions that ended, by outcome.")
+    sessions_escalated: Count = Field(default=0, description="Of those ended: with an escalation.")
+    sessions_clarified: Count = Field(default=0, description="Of those ended: with a clarification asked.")
+    session_cost_bins: Bins = Field(description="Ended sessions of known cost by log bin of micro-dollars.")
+    evaluations: dict[Identifier, Moments] = Field(default_factory=dict, description="By evaluation name.")
+    canaries: dict[Identifier, CallCounts] = Field(default_factory=dict, description="Runs and failures.")
+    feedback: Counts = Field(description="By kind; thumbs as `thumb_up` and `thumb_down`.")
+    calibration: dict[str, Calibration] = Field(
+        default_factory=dict,
+        description="By what told that an answer was right (`outcome`, `thumb`, an evaluation's name).",
+    )
+    judged: dict[Identifier, CallCounts] = Field(
+        default_factory=dict,
+        description="By evaluation name: thumbs in sessions it scored, and those that said otherwise.",
+    )
+    embeddings: dict[Identifier, EmbeddingSums] = Field(
+        default_factory=dict, description="By model and length: only such can be compared."
+    )
+
+
+class ProviderCalls(CallCounts):
+    """Model calls of a provider, those that failed and were throttled, and by agent."""
+
+    throttled: Count = 0
+    agents: dict[Identifier, CallCounts] = Field(default_factory=dict)
+
+
+class DeploymentSeen(Contract):
+    """Something an agent is made of has changed."""
+
+    time_ms: int
+    event_id: Identifier
+    component: Identifier
+    name: Identifier
+    from_version: Identifier | None = None
+    to_version: Identifier
+
+
 class AgentWindow(Contract):
     """One agent's events of one event-time window, as one source partition saw them.
 
     (`tenant`, `agent`, `start_ms`, `source_partition`) identifies it: received twice, it is a duplicate.
+    Without an agent it is of the tenant's whole fleet, and only `providers` is filled.
     """
 
     schema_: Literal["agent.window/1"] = Field(default=WINDOW_SCHEMA, alias="schema")
     tenant: Identifier = "default"
-    agent: Identifier
+    agent: Annotated[str, Field(max_length=256)]
     start_ms: Annotated[int, Field(description="Epoch milliseconds, UTC; a multiple of duration_ms.")]
     duration_ms: Annotated[int, Field(gt=0)]
     source_partition: Annotated[int, Field(ge=-1, description="-1 after windows of several were merged.")]
@@ -65,33 +164,21 @@ class AgentWindow(Contract):
     late_events: Count = Field(
         default=0, description="Of events: those whose own window had been closed; counted here instead."
     )
-    sessions_started: Count = 0
-    outcomes: Counts
-    llm_calls: Count = 0
-    llm_errors: Count = 0
-    refusals: Count = 0
-    refusals_known: Count = Field(default=0, description="Calls that said whether they refused.")
-    refusal_event_ids: Annotated[list[Identifier], Field(max_length=8)] = Field(
-        default_factory=list, description="The alphabetically first refused calls: a sample that merges."
+    samples: dict[str, Annotated[list[Identifier], Field(max_length=8)]] = Field(
+        default_factory=dict,
+        description="By what they show (`refusal`, `error`, …): the alphabetically first events, a sample "
+        "that merges.",
     )
-    input_tokens: Count = 0
-    output_tokens: Count = 0
-    cost_known_calls: Count = 0
-    cost_unknown_calls: Count = 0
-    cost_usd_micro: Count = 0
-    tool_calls: Count = 0
-    tool_errors: Count = 0
-    escalations: Count = 0
-    messages: Counts = Field(description="By intent.")
-    evaluations: dict[Identifier, Moments] = Field(default_factory=dict, description="By evaluation name.")
-    canaries: dict[Identifier, CallCounts] = Field(default_factory=dict, description="Runs and failures.")
-    feedback: Counts = Field(description="By kind.")
-    llm_duration_s: Moments = Field(default_factory=Moments)
-    tool_duration_s: Moments = Field(default_factory=Moments)
-    providers: dict[Identifier, CallCounts] = Field(default_factory=dict)
     processes: dict[str, SequenceSpan] = Field(
         default_factory=dict, description="'' is an agent's only process."
     )
+    deployments: Annotated[list[DeploymentSeen], Field(max_length=8)] = Field(default_factory=list)
+    parts: dict[str, Activity] = Field(
+        default_factory=dict,
+        description="By combination of slices, as `detectors.slices` writes it; `other` holds what there was "
+        "no room for.",
+    )
+    providers: dict[Identifier, ProviderCalls] = Field(default_factory=dict, description="Of a fleet.")
 
 
 class AgentWindowMark(Contract):
@@ -133,7 +220,8 @@ class AgentUse(Contract):
 
 
 class AgentSessionSummary(Contract):
-    """What one agent did in a session that ended well and found no detector's fault.
+    """What one agent did in a session that has ended. `use` is told of `healthy` ones only: those that ended
+    well and in which no detector found fault.
 
     The event that ended it (`source_*`) identifies it: received twice, it is a duplicate.
     """
@@ -144,7 +232,14 @@ class AgentSessionSummary(Contract):
     session: Identifier
     start_ms: int
     end_ms: int
+    healthy: bool = True
+    outcome: Identifier = "completed"
     steps: Count = 0
+    llm_calls: Count = 0
+    tool_calls: Count = 0
+    errors: Count = Field(default=0, description="Model and tool calls that failed.")
+    escalations: Count = 0
+    clarifications: Count = 0
     tokens: Count = 0
     cost_usd_micro: Count = 0
     cost_unknown_calls: Count = 0

@@ -1,5 +1,5 @@
-"""agent.windows → agent.detections, agent.profiles, agent.events.dead: what an agent's windows say, over all
-partitions, what its healthy sessions teach, and what shows in the fleet only.
+"""agent.windows → agent.detections, agent.profiles, agent.health, agent.events.dead: what an agent's windows
+say, over all partitions, what its healthy sessions teach, and what shows in the fleet only.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from detectors.pipeline import BehaviourPipeline
 from detectors.profile import AgentProfile
 from schemas import topics
 from schemas.dead_letter import DEAD_LETTER
+from schemas.health import HEALTH, AgentHealth
 from streams.decode import Flaw, dead_letter
 from streams.sessions import detection_output
 from streams.stage import Output, RecordBatch, Stage
@@ -32,7 +33,7 @@ def stage(*, source_partitions: int) -> Stage:
         name=NAME,
         sources=(topics.WINDOWS,),
         make=lambda _partition: BehaviourProcessor(BehaviourPipeline(source_partitions)),
-        outputs=(topics.DETECTIONS, topics.PROFILES, topics.DEAD),
+        outputs=(topics.DETECTIONS, topics.PROFILES, topics.HEALTH, topics.DEAD),
     )
 
 
@@ -60,6 +61,9 @@ class BehaviourProcessor:
             for found in self._pipeline.process(item, Source(topic, partition, record.offset)):
                 if isinstance(found, AgentProfile):
                     yield Output(topics.PROFILES, found.key.encode(), found.encode())
+                elif isinstance(found, AgentHealth):
+                    key = topics.agent_key(found.tenant, found.agent)
+                    yield Output(topics.HEALTH, key, HEALTH.dump_json(found))
                 else:
                     yield detection_output(found)
 

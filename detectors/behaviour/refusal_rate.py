@@ -25,6 +25,7 @@ from typing import ClassVar
 
 import msgspec
 
+from detectors.activity import Activity
 from detectors.base import NOTHING, Beginning, WindowContext
 from detectors.sequential.e_detector import Alarm, RateRise
 from detectors.windows import Window
@@ -55,11 +56,12 @@ class RefusalRate:
         refusals: int = 0
 
     def update(self, state: State, window: Window, context: WindowContext) -> Iterable[Detection]:
-        known = window.refusals_known
+        activity = context.activity
+        known = activity.refusals_known
         if state.halfway is not None:
-            self._await_recovery(state, window)
+            self._await_recovery(state, activity)
             return NOTHING
-        alarm = self.test.update(state.test, known, window.refusals, window.start_ms)
+        alarm = self.test.update(state.test, known, activity.refusals, window.start_ms)
         if alarm is None:
             return NOTHING
         self.test.restart(state.test, alarm.began)
@@ -67,10 +69,10 @@ class RefusalRate:
         state.calls = state.refusals = 0
         return (self._detection(alarm, window, context),)
 
-    def _await_recovery(self, state: State, window: Window) -> None:
+    def _await_recovery(self, state: State, activity: Activity) -> None:
         """Nothing is learned meanwhile: what is under alarm must not become normal."""
-        state.calls += window.refusals_known
-        state.refusals += window.refusals
+        state.calls += activity.refusals_known
+        state.refusals += activity.refusals
         if state.calls < self.recovery_calls:
             return
         if state.refusals <= (state.halfway or 0.0) * state.calls:
@@ -89,7 +91,7 @@ class RefusalRate:
             score=alarm.evidence,
             sample_size=alarm.observations,
             since=Beginning("", alarm.began, context.from_offset),
-            event_ids=window.refusal_event_ids,
+            event_ids=window.samples.get("refusal", ()),
             summary=f"{window.agent} refuses {alarm.after:.1%} of its calls, up from {alarm.before:.1%}, "
             f"over the last {alarm.observations:,} calls.",
             suggested=STATIC_ANSWERS,

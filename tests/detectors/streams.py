@@ -52,6 +52,12 @@ KINDS: list[dict[str, Any]] = [
     {"type": "session.start", "goal": "g", "user": "u1", "allowed_effects": ["mail.read"]},
     {"type": "session.end", "outcome": "completed"},
     {"type": "evaluation", "name": "groundedness", "score": 0.7},
+    {"type": "evaluation", "name": "tone", "score": 0.2, "attributes": {"language": "de", "beta": True}},
+    {**LLM, "confidence": 0.8, "prompt_version": "v2", "embedding": [0.25, -1.5, 3.0], "ttft_ms": 80.0},
+    {"type": "canary", "canary": "sum", "passed": False},
+    {"type": "feedback", "kind": "thumb", "value": -1.0},
+    {"type": "escalation", "to": "human"},
+    {"type": "deployment", "component": "prompt", "name": "system", "to_version": "v2"},
     {"type": "heartbeat", "seq": 3},
 ]
 GAPS_MS = [0, 0, 700, 3_000, 11_000, 2_000_000]

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detectors.activity import Activity
 from detectors.base import Source
-from detectors.behaviour_pipeline import BehaviourPipeline
+from detectors.behaviour_pipeline import BehaviourPipeline, detections
 from detectors.testing import START_MS
 from detectors.windows import Mark, SequenceSpan, Window
 from schemas.topics import WINDOWS
@@ -30,9 +31,14 @@ def window(agent: str, turn: int, partition: int, chance: random.Random) -> Wind
         start_ms=START_MS + turn * 10_000,
         duration_ms=10_000,
         source_partition=partition,
-        llm_calls=calls,
-        refusals_known=calls,
-        refusals=min(calls, chance.randint(1, 3)) if refusing else int(chance.random() < 0.05),
+        events=calls,
+        parts={
+            "prompt=v2": Activity(
+                llm_calls=calls,
+                refusals_known=calls,
+                refusals=min(calls, chance.randint(1, 3)) if refusing else int(chance.random() < 0.05),
+            )
+        },
         processes={"p": SequenceSpan(10 - (agent == "b" and turn == 3), seq, seq + 9)},
     )
 
@@ -65,7 +71,8 @@ def run(records: list[Window | Mark]) -> list[str]:
     pipeline = BehaviourPipeline(PARTITIONS)
     found = []
     for offset, each in enumerate(records):
-        found += pipeline.process(each, Source(WINDOWS, 0, offset))
+        found += detections(pipeline.process(each, Source(WINDOWS, 0, offset)))
+    found += detections(pipeline.finish())
     return sorted(one.detection_id for one in found)
 
 
@@ -76,7 +83,8 @@ def test_the_fleet_shows_what_it_should() -> None:
     pipeline = BehaviourPipeline(PARTITIONS)
     found = []
     for offset, each in enumerate(interleave(traffic(), random.Random(0))):
-        found += pipeline.process(each, Source(WINDOWS, 0, offset))
+        found += detections(pipeline.process(each, Source(WINDOWS, 0, offset)))
+    found += detections(pipeline.finish())
     assert {(one.detector, one.agent, one.severity) for one in found} == {
         ("refusal_rate", "b", "critical"),
         ("telemetry_gap", "b", "warning"),
@@ -114,7 +122,7 @@ def test_a_crash_with_keys_ahead_of_the_marker_changes_nothing(
     for offset in range(crash):
         if offset == checkpoint:
             changelog, marker = dict(pipeline.dirty()), pipeline.marker()
-        found += pipeline.process(records[offset], Source(WINDOWS, 0, offset))
+        found += detections(pipeline.process(records[offset], Source(WINDOWS, 0, offset)))
     if crash == checkpoint:
         changelog, marker = dict(pipeline.dirty()), pipeline.marker()
     ahead = list(pipeline.dirty())[: data.draw(st.integers(0, 2))]
@@ -123,7 +131,8 @@ def test_a_crash_with_keys_ahead_of_the_marker_changes_nothing(
         pipeline.restore(key, value)
     pipeline.restore_marker(marker)
     for offset in range(checkpoint, len(records)):
-        found += pipeline.process(records[offset], Source(WINDOWS, 0, offset))
+        found += detections(pipeline.process(records[offset], Source(WINDOWS, 0, offset)))
+    found += detections(pipeline.finish())
     assert sorted({one.detection_id for one in found}) == EXPECTED
 
 

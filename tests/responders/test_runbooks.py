@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from detectors.registry import BEHAVIOUR, ENGINE, FLEET, SESSION
+from detectors.registry import BEHAVIOUR, ENGINE, FLEET, FLEET_WINDOWS, SESSION, SUMMARIES
 from responders.runbooks import NoRunbookError, runbook, sections
 
-NAMES = {detector.name for detector in (*SESSION, *BEHAVIOUR, *FLEET, *ENGINE)}
+NAMES = {detector.name for detector in (*SESSION, *BEHAVIOUR, *FLEET, *FLEET_WINDOWS, *SUMMARIES, *ENGINE)}
 
 
 def test_every_detector_has_one() -> None:
