@@ -1,18 +1,17 @@
 """refusal_rate: an agent refuses more often than it used to.
 
-Statistic: the mixture e-detector of `detectors.sequential.e_detector` on (calls that said whether they
-refused, calls that refused) of each window. Unit: share of LLM calls. Source: R 1, an agent began refusing
-and every trace stayed clean; Shin, Ramdas and Rinaldo (2022) for the test. Calls that do not say whether they
-refused are unknown and count as nothing, not as answers. One alarm is raised at a rise; the agent's reference
-does not learn from then on, until `recovery_calls` in a row show a rate nearer to the old one than to the
-new.
+Statistic: the mixture e-detector of `detectors.sequential.rate` on (calls that said whether they refused,
+calls that refused) of each frame, at the levels of `detectors.false_alarms`. Unit: share of LLM calls.
+Source: R 1, an agent began refusing and every trace stayed clean; Shin, Ramdas and Rinaldo (2022) for the
+test. Calls that do not say whether they refused are unknown and count as nothing, not as answers. Critical is
+a rise to at least twice the rate.
 
 >>> from detectors.testing import run_windows, window
 >>> healthy = [window(number, llm_calls=20, refusals_known=20, refusals=number % 2) for number in range(60)]
 >>> refusing = [window(number, llm_calls=20, refusals_known=20, refusals=4) for number in range(60, 80)]
->>> [found] = run_windows(RefusalRate(), healthy + refusing)
->>> found.severity, round(found.expected, 3), found.observed
-('critical', 0.025, 0.2)
+>>> found = run_windows(RefusalRate(), healthy + refusing)
+>>> [(one.severity, round(one.expected, 3), round(one.observed, 2)) for one in found]
+[('critical', 0.025, 0.2)]
 >>> run_windows(RefusalRate(), healthy)
 []
 """
@@ -25,74 +24,57 @@ from typing import ClassVar
 
 import msgspec
 
-from detectors.activity import Activity
-from detectors.base import NOTHING, Beginning, WindowContext
-from detectors.sequential.e_detector import Alarm, RateRise
-from detectors.windows import Window
+from detectors.base import NOTHING, Detection, Window, WindowContext
+from detectors.sequential.onsets import Reading
+from detectors.sequential.rate import RateChange
+from detectors.watch import Raised, RateSeries, RateWatch, Watch
 from schemas.control import ControlState
-from schemas.detection import Detection
 
 STATIC_ANSWERS = ControlState(mode="degrade", ladder="static")
 
 
+def doubled(reading: Reading) -> bool:
+    """Whether hits come at least twice as often as before."""
+    return reading.after >= 2 * reading.before
+
+
 @dataclass(frozen=True, slots=True)
 class RefusalRate:
-    """`test` has the false-alarm run length; `recovery_calls` ends an alarm."""
+    """`watch` has the test and when a rise is critical."""
 
-    test: RateRise = field(default_factory=RateRise)
-    recovery_calls: int = 200
+    watch: RateWatch = field(
+        default_factory=lambda: RateWatch(Watch("refusal_rate", doubled), RateChange("rise"))
+    )
 
     name: ClassVar[str] = "refusal_rate"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     class State(msgspec.Struct):
-        """`halfway` is the rate below which an alarm has recovered; `calls` and `refusals` are those since
-        then.
-        """
+        """One series."""
 
-        test: RateRise.State = msgspec.field(default_factory=RateRise.State)
-        halfway: float | None = None
-        calls: int = 0
-        refusals: int = 0
+        series: RateSeries = msgspec.field(default_factory=RateSeries)
 
     def update(self, state: State, window: Window, context: WindowContext) -> Iterable[Detection]:
         activity = context.activity
-        known = activity.refusals_known
-        if state.halfway is not None:
-            self._await_recovery(state, activity)
-            return NOTHING
-        alarm = self.test.update(state.test, known, activity.refusals, window.start_ms)
-        if alarm is None:
-            return NOTHING
-        self.test.restart(state.test, alarm.began)
-        state.halfway = (alarm.before + alarm.after) / 2
-        state.calls = state.refusals = 0
-        return (self._detection(alarm, window, context),)
+        raised = self.watch.observe(state.series, activity.refusals_known, activity.refusals, window.start_ms)
+        context.standings[self.name] = self.watch.standing(state.series, self.name)
+        return NOTHING if raised is None else (self._detection(raised, window, context),)
 
-    def _await_recovery(self, state: State, activity: Activity) -> None:
-        """Nothing is learned meanwhile: what is under alarm must not become normal."""
-        state.calls += activity.refusals_known
-        state.refusals += activity.refusals
-        if state.calls < self.recovery_calls:
-            return
-        if state.refusals <= (state.halfway or 0.0) * state.calls:
-            state.halfway = None
-        state.calls = state.refusals = 0
-
-    def _detection(self, alarm: Alarm, window: Window, context: WindowContext) -> Detection:
+    def _detection(self, raised: Raised, window: Window, context: WindowContext) -> Detection:
+        reading = raised.reading
         return context.detection(
             self,
-            trigger=str(alarm.began),
-            severity="critical",
-            metric="refusal_rate",
-            observed=alarm.after,
-            expected=alarm.before,
-            threshold=self.test.run_length,
-            score=alarm.evidence,
-            sample_size=alarm.observations,
-            since=Beginning("", alarm.began, context.from_offset),
+            trigger=str(reading.began),
+            severity=raised.severity,
+            metric=self.name,
+            observed=reading.after,
+            expected=reading.before,
+            threshold=raised.level,
+            score=reading.run_length,
+            sample_size=reading.observations,
+            since=context.since(reading.began),
             event_ids=window.samples.get("refusal", ()),
-            summary=f"{window.agent} refuses {alarm.after:.1%} of its calls, up from {alarm.before:.1%}, "
-            f"over the last {alarm.observations:,} calls.",
-            suggested=STATIC_ANSWERS,
+            summary=f"{window.agent} refuses {reading.after:.1%} of its calls, up from {reading.before:.1%}, "
+            f"over the last {reading.observations:,} calls.",
+            suggested=STATIC_ANSWERS if raised.severity == "critical" else None,
         )

@@ -1,0 +1,85 @@
+"""What is normal at this hour of the day, on weekdays and at weekends, beside what is normal at all.
+
+A sum a slot of an hour, learned a day at a time and only from days without an alarm, so that a change is not
+explained by itself. Slots are shrunk towards the whole by as much as they are thinly known. Source of the
+shrinkage: the posterior mean of a normal or gamma prior worth so many observations.
+
+>>> season, hour = Season(), 3_600_000
+>>> for number in range(24 * 8):
+...     season.note(number * hour, 100, 4 if number % 24 == 9 else 2)
+>>> round(season.factor(12 * 24 * hour + 9 * hour), 2), round(season.factor(12 * 24 * hour), 2)
+(1.43, 0.98)
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+MIN_DAYS: Final = 2
+PRIOR_HITS: Final = 12.0
+PRIOR_VALUES: Final = 100.0
+LARGEST_FACTOR: Final = 3.0
+EPOCH_WEEKDAY: Final = 3
+"""1970 began on a Thursday."""
+
+
+class Season(msgspec.Struct, array_like=True):
+    """By slot (hour, plus 24 at the weekend) how many observations there were and their sum; `today` holds
+    those of the day that is not over, by hour, and is dropped if there was an alarm in it.
+    """
+
+    day: int = -1
+    days: int = 0
+    tainted: bool = False
+    count: float = 0.0
+    total: float = 0.0
+    slots: dict[int, tuple[float, float]] = {}
+    today: dict[int, tuple[float, float]] = {}
+
+    def note(self, at_ms: float, count: float, total: float, *, alarmed: bool = False) -> None:
+        """Take observations in: how many, and their sum."""
+        day = int(at_ms // DAY_MS)
+        if day != self.day:
+            self._close_day()
+            self.day = day
+        self.tainted |= alarmed
+        slot = _slot(at_ms)
+        known_count, known_total = self.today.get(slot, (0.0, 0.0))
+        self.today[slot] = (known_count + count, known_total + total)
+
+    def factor(self, at_ms: float) -> float:
+        """By how much more often than on the whole hits come at this hour; 1 while that is not known."""
+        if self.days < MIN_DAYS or self.total <= 0:
+            return 1.0
+        count, hits = self.slots.get(_slot(at_ms), (0.0, 0.0))
+        expected = count * self.total / self.count
+        found = (hits + PRIOR_HITS) / (expected + PRIOR_HITS)
+        return min(max(found, 1 / LARGEST_FACTOR), LARGEST_FACTOR)
+
+    def offset(self, at_ms: float) -> float:
+        """By how much values at this hour lie above the whole; 0 while that is not known."""
+        if self.days < MIN_DAYS or self.count <= 0:
+            return 0.0
+        count, total = self.slots.get(_slot(at_ms), (0.0, 0.0))
+        return (total - count * self.total / self.count) / (count + PRIOR_VALUES)
+
+    def _close_day(self) -> None:
+        if not self.tainted and self.today:
+            self.days += 1
+            for slot, (count, total) in self.today.items():
+                known_count, known_total = self.slots.get(slot, (0.0, 0.0))
+                self.slots[slot] = (known_count + count, known_total + total)
+                self.count += count
+                self.total += total
+        self.today = {}
+        self.tainted = False
+
+
+def _slot(at_ms: float) -> int:
+    day, in_day = divmod(int(at_ms), DAY_MS)
+    weekend = (day + EPOCH_WEEKDAY) % 7 >= 5
+    return in_day // HOUR_MS + 24 * weekend
