@@ -73,6 +73,14 @@ bench: $(STAMP) ## cost by detector, then events per second beside stock Faust, 
 eval-session: $(STAMP) ## docs/evaluation.md: session detectors on recorded runs (DATA=folder with traces/)
 	@$(BIN)/python -m bench.eval_session $(or $(DATA),$(error say where the data are: make eval-session DATA=folder))
 
+.PHONY: eval-null
+eval-null: $(STAMP) ## docs/evaluation.md: false alarms of a healthy fleet, 100 agents for 30 days
+	@$(BIN)/python -m bench.eval_null
+
+.PHONY: eval-traces
+eval-traces: $(STAMP) ## docs/evaluation.md: real model swaps, the model hidden (DATA=folder with traces/)
+	@$(BIN)/python -m bench.eval_traces $(or $(DATA),$(error say where the data are: make eval-traces DATA=folder))
+
 .PHONY: schemas
 schemas: $(STAMP) ## write the JSON Schema files and the AsyncAPI document anew
 	@$(BIN)/python -m schemas.export

@@ -2,15 +2,14 @@
 
 Statistic: failures in a row of one call by one agent, and the time they took. Units: calls, milliseconds.
 Source: R 15 and R 30; three kinds, by `error_type`.
-
 Credentials refused: no retry can help, whatever the arguments. Critical at the third failure of a tool.
-
 Overload or rate limit: a retry is right if it waits. A client with the usual exponential backoff and full
 jitter, from `backoff_ms` doubling up to 30 s, waits in the mean half of the schedule's sum before its n-th
-try (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). Critical from the fifth failure
-on, if less time than that has passed; the remedy is to throttle, not to stop.
-
-Anything else: the same arguments failed three times is a warning, six times critical.
+try (Brooker, "Exponential Backoff And Jitter", AWS, 2015). Critical from the fifth failure on, if less time
+than that has passed; the remedy is to throttle, not to stop.
+Anything else: the same arguments failed three times in a row is a warning, six times critical. Where other
+tool calls of the agent worked between them, what made it fail may have changed: then six times is a warning,
+and after a call that had an effect (a file edited, tests run again) the count begins anew.
 
 A success ends the run. The state keeps the eight most recent runs of a session.
 
@@ -31,25 +30,26 @@ from typing import ClassVar
 import msgspec
 import xxhash
 
-from detectors.base import HALT, NOTHING, Beginning, SessionContext
+from detectors.base import HALT, NOTHING, Beginning, SessionContext, name_hash
 from detectors.bounded import add_recent, find_recent
-from detectors.failures import Kind, kind_of
+from detectors.failures import Kind, kind_of, patience_ms
 from schemas.control import ControlState
 from schemas.detection import Detection, Severity
 from schemas.event import LlmCall, ToolCall
 
 MAX_RUNS = 8
-MAX_WAIT_MS = 30_000
 
 
 class Run(msgspec.Struct, array_like=True):
-    """Failures in a row of one call."""
+    """Failures in a row of one call; `straight`: with no tool call of its agent (two bytes) that worked."""
 
     key: int
     kind: Kind
     since: Beginning
     failures: int = 0
     reported: Severity | None = None
+    agent: bytes = b""
+    straight: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,12 @@ class RetryStorm:
         key = _key(event, kind)
         run = find_recent(state.runs, lambda run: run.key == key)
         if run is None:
-            run = add_recent(state.runs, Run(key, kind, context.here()), MAX_RUNS)
+            begun = Run(key, kind, context.here(), agent=name_hash(event.agent)[:2])
+            run = add_recent(state.runs, begun, MAX_RUNS)
         elif not run.failures:
             run.since = context.here()
         run.failures += 1
+        run.straight += 1
         severity = self._judge(run, context.time_ms)
         if severity is None or run.reported in {severity, "critical"}:
             return NOTHING
@@ -95,31 +97,33 @@ class RetryStorm:
         state.runs = [run for run in state.runs if run.key not in ended or run.reported]
         for run in state.runs:
             if run.key in ended:
-                run.failures = 0
+                run.failures = run.straight = 0
+            elif (
+                isinstance(event, ToolCall)
+                and run.kind == "other"
+                and run.agent == name_hash(event.agent)[:2]
+            ):
+                run.straight = 0
+                run.failures = run.failures if event.effect is None else 0
 
     def _judge(self, run: Run, time_ms: float) -> Severity | None:
-        if run.kind == "overload" and time_ms - run.since.time_ms >= self._patience_ms(run.failures):
+        if run.kind == "overload" and time_ms - run.since.time_ms >= patience_ms(
+            self.backoff_ms, run.failures
+        ):
             return None
-        if run.failures >= self._limit(run.kind, "critical"):
+        if (run.straight if run.kind == "other" else run.failures) >= self._limit(run.kind, "critical"):
             return "critical"
-        return "warning" if run.kind == "other" and run.failures >= self.warning_failures else None
+        tried = run.straight >= self.warning_failures or run.failures >= self.critical_failures
+        return "warning" if run.kind == "other" and tried else None
 
     def _limit(self, kind: Kind, severity: Severity) -> int:
-        if kind == "other":
-            return self.critical_failures if severity == "critical" else self.warning_failures
-        return self.credential_failures if kind == "credentials" else self.overload_failures
-
-    def _patience_ms(self, failures: int) -> float:
-        """What a client with exponential backoff and full jitter waits in the mean over so many failures."""
-        return (
-            sum(min(self.backoff_ms * 2.0 ** min(wait, 20), MAX_WAIT_MS) for wait in range(failures - 1)) / 2
-        )
+        limits = {"credentials": self.credential_failures, "overload": self.overload_failures}
+        return self.warning_failures if severity == "warning" else limits.get(kind, self.critical_failures)
 
     def _detection(
         self, run: Run, severity: Severity, event: ToolCall | LlmCall, context: SessionContext
     ) -> Detection:
-        throttle = ControlState(mode="throttle", calls_per_minute=self.throttled_calls_per_minute)
-        remedy = throttle if run.kind == "overload" else HALT
+        slower = ControlState(mode="throttle", calls_per_minute=self.throttled_calls_per_minute)
         return context.detection(
             self,
             trigger=f"{run.key:x}",
@@ -131,7 +135,7 @@ class RetryStorm:
             since=run.since,
             summary=f"{event.agent} tried {_callee(event)} {run.failures} times and it failed each time "
             f"({event.error_type or 'no error type'}).",
-            suggested=remedy if severity == "critical" else None,
+            suggested=None if severity != "critical" else slower if run.kind == "overload" else HALT,
         )
 
 
