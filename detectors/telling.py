@@ -13,8 +13,8 @@ from schemas.detection import Detection
 
 MAX_CREDENTIALS_BYTES: Final = 8 * 16
 HEALTHY: Final = frozenset({"completed", "escalated"})
-# Default caps are guesses, which what is learned of an agent replaces: passing one is no reason not to learn.
-GUESSES: Final = frozenset({"budget"})
+# Default caps are guesses, which what is learned replaces; and what is merely new is there to be learned.
+GUESSES: Final = frozenset({("budget", "tokens"), ("budget", "steps"), ("credential_misuse", "new_uses")})
 
 EventPlace = tuple[str, int, int, int]
 """Topic, partition, offset, and index of the event in the record."""
@@ -124,4 +124,5 @@ def teach(record: SessionRecord, place: EventPlace) -> list[SessionSummary]:
 
 def is_alarm(found: Detection) -> bool:
     """Whether from a session in which this was found nothing should be learned."""
-    return found.severity == "critical" or (found.severity == "warning" and found.detector not in GUESSES)
+    guess = (found.detector, found.metric) in GUESSES
+    return found.severity == "critical" or (found.severity == "warning" and not guess)

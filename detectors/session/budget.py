@@ -5,7 +5,8 @@ steps: turns of the model with their tool call, that is the greater of the calls
 as the client's gate counts them before the call. Source: R 47 and R 67; caps come with `session.start`, and
 100,000 tokens and 15 steps hold where it names none. A declared cap is a promise: passing it is critical, and
 every agent that goes on spending is reported once for each cap. A default cap is a guess, which healthy long
-work passes: a warning, once a session. Cost that is not known counts as not known, so the dollar cap sees
+work passes: a warning, once a session; what healthy sessions of the agent have used at most, three times
+over, takes its place where that is more. Cost that is not known counts as not known, so the dollar cap sees
 what is known only. A cap that is met exactly is kept. Time is also watched by a timer: a session that hangs
 passes it in silence.
 
@@ -30,6 +31,7 @@ from detectors.base import HALT, NOTHING, Beginning, SessionContext, SessionFact
 from schemas.detection import Detection
 
 MAX_REPORTED = 64
+NORMAL_FACTOR = 3.0
 
 
 class Overrun(NamedTuple):
@@ -68,7 +70,7 @@ class Budget:
             and (facts.wall_cap_ms is None or context.time_ms - facts.start_ms <= facts.wall_cap_ms)
         ):
             return NOTHING
-        return self._report(state, context, self._overruns(facts, context.time_ms))
+        return self._report(state, context, self._overruns(facts, context))
 
     def due_ms(self, state: State, facts: SessionFacts) -> float | None:
         if facts.wall_cap_ms is None or facts.outcome is not None or "wall_ms" in state.reported:
@@ -81,12 +83,14 @@ class Budget:
         state.reported.append("wall_ms")
         return list(self._report(state, context, [Overrun("wall_ms", cap_ms, cap_ms, True)]))
 
-    def _overruns(self, facts: SessionFacts, time_ms: float) -> Iterator[Overrun]:
+    def _overruns(self, facts: SessionFacts, context: SessionContext) -> Iterator[Overrun]:
+        profile = context.profile
+        tokens, steps = (0.0, 0.0) if profile is None else (profile.tokens.max, profile.steps.max)
         totals = (
-            ("tokens", facts.tokens, facts.token_cap, self.default_tokens),
-            ("steps", facts.steps, facts.step_cap, self.default_steps),
+            ("tokens", facts.tokens, facts.token_cap, _at_least(self.default_tokens, tokens)),
+            ("steps", facts.steps, facts.step_cap, _at_least(self.default_steps, steps)),
             ("cost_usd", facts.cost_usd, facts.cost_cap_usd, None),
-            ("wall_ms", time_ms - facts.start_ms, facts.wall_cap_ms, None),
+            ("wall_ms", context.time_ms - facts.start_ms, facts.wall_cap_ms, None),
         )
         for what, spent, declared, default in totals:
             cap = default if declared is None else declared
@@ -123,3 +127,8 @@ class Budget:
                 )
             )
         return found
+
+
+def _at_least(guess: int | None, normal_most: float) -> float | None:
+    """The default cap, or what the agent's history puts in its place."""
+    return None if guess is None else max(guess, NORMAL_FACTOR * normal_most)

@@ -10,7 +10,8 @@ knows it. A session that names none is not judged by the first it uses; but an a
 tries a second new one is looking for a key that fits: critical. One new credential after a refusal is what a
 renewed token looks like. A credential or scope that an agent with a steady history has never used is a
 warning; a history is steady when it holds at most one for three sessions, and all of it was kept. So is a
-scope outside those the start names. Each agent and credential is reported once a session, sixteen in all.
+scope outside those the start names. What is only new (`new_uses`) is learned all the same: credentials are
+renewed. Each agent and credential is reported once a session, sixteen in all.
 
 >>> from detectors.testing import events, run
 >>> start = dict(type="session.start", credential="deployer")
@@ -109,13 +110,15 @@ class CredentialMisuse:
         profile = context.profile
         if profile is not None and event.scope in profile.scopes:
             return []
+        trigger = f"scope/{event.scope}"
         if state.scopes:
             what = f"scope that its session did not ask for: {event.scope}"
         elif profile is not None and _steady(profile.scopes, profile.sessions, profile.open):
+            trigger = f"new/{trigger}"
             what = f"scope that none of {profile.sessions:,} healthy sessions did: {event.scope}"
         else:
             return []
-        return self._report(state, context, f"scope/{event.scope}", False, 1, what)
+        return self._report(state, context, trigger, False, 1, what)
 
     def _report(
         self, state: State, context: SessionContext, trigger: str, critical: bool, observed: int, what: str
@@ -129,7 +132,7 @@ class CredentialMisuse:
             self,
             trigger=trigger,
             severity="critical" if critical else "warning",
-            metric="foreign_uses",
+            metric="new_uses" if trigger.startswith("new/") else "foreign_uses",
             observed=observed,
             expected=0,
             sample_size=context.facts.tool_calls,

@@ -90,7 +90,7 @@ def test_agents_are_counted_one_by_one_and_some_start_late() -> None:
 
 
 def test_nothing_is_said_of_an_agent_before_it_starts() -> None:
-    tenant = Tenant(0, 6, 12, 4)
+    tenant = Tenant(0, 3, 12, 15)
     first = {name: desk.agent.first_ms for desk in tenant.desks for name in desk.agent.names}
     assert max(first.values()) > START_MS
     for event in (event for hour in tenant.hours() for event in hour):

@@ -102,5 +102,15 @@ class TestHistory:
                 stream.append(event(count, {**each, "session": f"s{number}"}))
         assert [each[0] for each in brief(engine.run(stream))] == ["warning"]
 
+    def test_a_renewed_credential_is_new_only_at_first(self) -> None:
+        engine = Engine([CredentialMisuse()], ())
+        stream = []
+        for number in range(60):
+            credential = "own" if number < 20 else "own-2"
+            for each in ({"type": "session.start"}, {**CALL, "credential": credential}, END):
+                fields = {**each, "session": f"s{number}"}
+                stream.append(event(len(stream), fields, gap_ms=20_000))
+        assert [each[0] for each in brief(engine.run(stream))] == ["warning"]
+
 
 END = {"type": "session.end", "outcome": "completed"}

@@ -15,6 +15,7 @@ from detectors.base import Source
 from detectors.offline import Engine
 from detectors.profile import AgentProfile, Range
 from detectors.records import SESSION_PREFIX
+from detectors.session.budget import Budget
 from detectors.session.context_growth import ContextGrowth
 from detectors.session.spend_forecast import SpendForecast
 from detectors.session_pipeline import SessionPipeline
@@ -181,3 +182,18 @@ def test_state_does_not_grow_with_calls_or_agents() -> None:
         return sum(len(value or b"") for key, value in pipeline.dirty() if key.startswith(SESSION_PREFIX))
 
     assert size(4_000) < size(400) * 1.1
+
+
+def test_a_default_cap_gives_way_to_what_the_agent_is_known_to_need() -> None:
+    long = calls([9_000] * 40)
+    assert [severity for severity, _, _ in known(Budget(), long)] == ["warning", "warning"]
+    assert known(Budget(), long, tokens=120_000, steps=20) == []
+    assert known(Budget(), calls([9_000] * 70), tokens=120_000, steps=20) == [
+        ("warning", "e40", pytest.approx(369 / 360)),
+        ("warning", "e60", pytest.approx(61 / 60)),
+    ]
+
+
+def test_no_history_excuses_passing_a_declared_cap() -> None:
+    found = known(Budget(), [start(steps=20), *calls([10] * 40)], tokens=120_000, steps=20)
+    assert found == [("critical", "e21", 1.05)]
