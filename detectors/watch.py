@@ -3,15 +3,20 @@ false alarms, that speaks on transitions only and does not learn while it alarms
 
 A series warns once its evidence is worth the warning level, and goes critical once it is worth the critical
 one and the change is severe. Then, or when a warning has stayed for `SETTLED` observations, the series is
-known to be bad: its reference is left as it was before the onset, and nothing is learned until
-`RECOVERY` observations in a row lie nearer to before than to after. So what is under alarm never becomes
-normal, and a failure that goes on is told once.
+known to be bad: its reference is left as it was before the onset, and nothing more is learned until it has
+recovered, though a warning may still become critical. So what is under alarm never becomes normal, and a
+failure that goes on is told once.
+
+Recovery is a test of its own: the CUSUM of the log likelihood ratio of the rate or mean before over one
+halfway to what it became (Page, "Continuous inspection schemes", 1954), which reaches `RECOVERED` by chance
+less than once in a thousand observations as bad as halfway, and hardly ever in worse ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import log
 from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -25,17 +30,23 @@ from detectors.sequential.rate import RateChange
 
 SETTLED: Final = 4_000
 RECOVERY: Final = 200
-RECOVERY_HITS: Final = 16
+RECOVERED: Final = log(1_000.0)
+FORGET: Final = -1
+"""Begins before everything."""
+FADED_HITS: Final = 16
 FADED: Final = 0.1
-"""A warning is over when its evidence has fallen to this share of the level."""
+"""A warning is over when its evidence has stayed below this share of the level."""
+LEAST_RATE: Final = 1e-4
+"""Rates are taken to be at least this far from 0 and 1."""
 
 Severity = Literal["warning", "critical"]
 
 
 class Watching(msgspec.Struct):
     """What a series remembers beside its test: when it was first seen, how many observations it has had, its
-    season, and the alarm it is in. `halfway` is set once it is known to be bad; `count` and `total` are what
-    came since then, or since the last look at a recovery.
+    season, and the alarm it is in: its severity, when it began, the level before and after. Once `settled`,
+    the series is known to be bad; `recovered` is the evidence that it no longer is. `count` is of the
+    observations since the last one that spoke for the alarm.
     """
 
     first_ms: float = -1.0
@@ -44,9 +55,10 @@ class Watching(msgspec.Struct):
     severity: Literal["", "warning", "critical"] = ""
     began: int = 0
     before: float = 0.0
-    halfway: float | None = None
+    after: float = 0.0
+    settled: bool = False
+    recovered: float = 0.0
     count: float = 0.0
-    total: float = 0.0
 
 
 class RateSeries(Watching):
@@ -81,7 +93,7 @@ class Watch(Generic[Series]):
     severe
         Whether a change is worth a critical alarm, were it certain.
     recovery
-        How many observations must lie nearer to before.
+        How many observations it takes at least until an alarm is over.
     """
 
     detector: str
@@ -97,6 +109,7 @@ class Watch(Generic[Series]):
         at_ms: float,
         reading: Callable[[], Reading | None],
         restart: Callable[[int], None],
+        gain: Callable[[float, float], float],
         among: int = 1,
     ) -> Raised | None:
         """Take observations in, unless the series is known to be bad, and say what that raises.
@@ -105,6 +118,7 @@ class Watch(Generic[Series]):
             count, total: how many, and their sum or hits.
             reading: shows them to the test; called at most once.
             restart: has the test forget what came since.
+            gain: their log likelihood ratio of one level (rate or mean) over another.
             among: how many series of the agent the detector watches.
         """
         if count <= 0:
@@ -113,26 +127,37 @@ class Watch(Generic[Series]):
             series.first_ms = at_ms
         series.observations += count
         series.season.note(at_ms, count, total, alarmed=bool(series.severity))
-        if series.halfway is not None:
-            self._await_recovery(series, count, total)
-            return None
+        if series.settled:
+            if self._recovers(series, count, gain):
+                restart(FORGET)
+                return None
+            if series.severity == "critical":
+                return None
         now = reading()
         warning = self._level(series, "warning", at_ms, among)
         if now is None or now.run_length < warning:
-            if series.severity and (now is None or now.run_length < FADED * warning):
-                series.severity = ""
+            if series.severity and not series.settled:
+                self._fade(series, count, now is None or now.run_length < FADED * warning)
             return None
-        critical = self._level(series, "critical", at_ms, among)
+        return self._raise(series, now, warning, self._level(series, "critical", at_ms, among), restart)
+
+    def _raise(
+        self, series: Watching, now: Reading, warning: float, critical: float, restart: Callable[[int], None]
+    ) -> Raised | None:
         severity: Severity = "critical" if now.run_length >= critical and self.severe(now) else "warning"
-        news = severity != series.severity
+        # An onset that was told of is not told of again when evidence that had faded comes back.
+        news = severity != series.severity and (severity == "critical" or now.began != series.began)
         series.severity = severity
+        if news:
+            series.began, series.before, series.after = now.began, now.before, now.after
+        if not series.settled:
+            series.count = 0.0
         if severity == "critical" or now.observations > SETTLED:
-            restart(now.began)
-            series.halfway = (now.before + now.after) / 2
-            series.count = series.total = 0.0
+            # What came since it settled is all bad.
+            restart(FORGET if series.settled else now.began)
+            series.settled = True
         if not news:
             return None
-        series.began, series.before = now.began, now.before
         return Raised(severity, now, critical if severity == "critical" else warning)
 
     def _level(self, series: Watching, severity: Severity, at_ms: float, among: int) -> float:
@@ -144,21 +169,26 @@ class Watch(Generic[Series]):
             among=among,
         )
 
-    def _await_recovery(self, series: Watching, count: float, total: float) -> None:
-        series.count += count
-        series.total += total
-        halfway = series.halfway
-        if halfway is None:
-            return
-        # Of what is rare, more must be seen before it has become rarer.
-        rarer = min(halfway, 1 - halfway) if 0 < halfway < 1 else 1.0
-        if series.count < max(self.recovery, RECOVERY_HITS / rarer):
-            return
-        mean = series.total / series.count
-        if (mean < halfway) == (series.before < halfway):
-            series.halfway = None
+    def _fade(self, series: Watching, count: float, faded: bool) -> None:
+        """A warning is over when nothing has spoken for it for long enough."""
+        series.count = series.count + count if faded else 0.0
+        rarer = min(series.after, 1 - series.after) if 0 < series.after < 1 else 1.0
+        # What is rare speaks rarely.
+        if series.count >= max(self.recovery, FADED_HITS / rarer):
             series.severity = ""
-        series.count = series.total = 0.0
+            series.count = 0.0
+
+    def _recovers(self, series: Watching, count: float, gain: Callable[[float, float], float]) -> bool:
+        series.recovered += gain(series.before, (series.before + series.after) / 2)
+        series.count += count
+        if series.recovered <= 0:
+            series.recovered = series.count = 0.0
+        if series.recovered < RECOVERED or series.count < self.recovery:
+            return False
+        series.settled = False
+        series.severity = ""
+        series.recovered = series.count = 0.0
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +202,18 @@ class RateWatch:
         self, series: RateSeries, count: float, hits: float, at_ms: float, *, among: int = 1
     ) -> Raised | None:
         """Take `count` observations in, of which `hits` were hits."""
+
+        def exposure() -> float:
+            return count * series.season.factor(at_ms)
+
         return self.watch.observe(
             series,
             count=count,
             total=hits,
             at_ms=at_ms,
-            reading=lambda: self.test.update(
-                series.test, count * series.season.factor(at_ms), hits, int(at_ms)
-            ),
+            reading=lambda: self.test.update(series.test, exposure(), hits, int(at_ms)),
             restart=lambda began: self.test.restart(series.test, began),
+            gain=lambda one, other: _rate_gain(exposure(), hits, one, other),
             among=among,
         )
 
@@ -214,6 +247,11 @@ class MeanWatch:
             without = squares - 2 * offset * total + count * offset * offset
             return self.test.update(series.test, count, total - count * offset, without, int(at_ms))
 
+        def gain(one: float, other: float) -> float:
+            variance = self.test.reference(series.test).sd ** 2
+            above = total - count * (series.season.offset(at_ms) + (one + other) / 2)
+            return above * (one - other) / variance if variance else 0.0
+
         return self.watch.observe(
             series,
             count=count,
@@ -221,6 +259,7 @@ class MeanWatch:
             at_ms=at_ms,
             reading=reading,
             restart=lambda began: self.test.restart(series.test, began),
+            gain=gain,
             among=among,
         )
 
@@ -230,11 +269,15 @@ class MeanWatch:
         return _standing(series, metric, known.observations >= self.test.min_reference, known.mean)
 
 
+def _rate_gain(count: float, hits: float, one: float, other: float) -> float:
+    one, other = (min(max(rate, LEAST_RATE), 1 - LEAST_RATE) for rate in (one, other))
+    return hits * log(one / other) + max(count - hits, 0.0) * log((1 - one) / (1 - other))
+
+
 def _standing(series: Watching, metric: str, enough: bool, expected: float) -> Standing:
     if series.severity:
-        observed = series.total / series.count if series.count else None
         deviation = 2.0 if series.severity == "critical" else 1.0
-        return Standing(series.severity, metric, observed, series.before, deviation)
+        return Standing(series.severity, metric, series.after, series.before, deviation)
     if not enough:
         return Standing("cannot tell", metric)
     return Standing("healthy", metric, expected, expected)
