@@ -8,6 +8,7 @@ session's facts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -140,6 +141,7 @@ class Activity(msgspec.Struct, omit_defaults=True, kw_only=True):
     sessions_clarified: int = 0
     session_cost_bins: dict[int, int] = {}
     evaluations: dict[str, Moments] = {}
+    evaluators: dict[str, CallCounts] = {}
     canaries: dict[str, CallCounts] = {}
     feedback: dict[str, int] = {}
     calibration: dict[str, Calibration] = {}
@@ -151,11 +153,13 @@ class Activity(msgspec.Struct, omit_defaults=True, kw_only=True):
         """Sessions that ended, whatever the outcome."""
         return sum(self.outcomes.values())
 
-    def add(self, event: Any, facts: Any) -> None:
-        """Count one event of the session of `facts`. Absent facts are not counted as their opposite."""
+    def add(self, event: Any, facts: Any) -> str | None:
+        """Count one event of the session of `facts`. Absent facts are not counted as their opposite.
+
+        Returns what the event is an example of, if it is one to keep.
+        """
         adder = _ADDERS.get(event.type)
-        if adder is not None:
-            adder(self, event, facts)
+        return None if adder is None else adder(self, event, facts)
 
     def merge(self, other: Activity) -> None:
         """Add `other`, which is left as it was."""
@@ -191,6 +195,7 @@ _COUNTS: Final = (
 _NAMED: Final[tuple[tuple[str, Any, int, str | None], ...]] = (
     ("tools", ToolUse, MAX_NAMES, OTHER),
     ("evaluations", Moments, MAX_NAMES, OTHER),
+    ("evaluators", CallCounts, MAX_NAMES, OTHER),
     ("canaries", CallCounts, MAX_NAMES, OTHER),
     ("calibration", Calibration, MAX_NAMES, OTHER),
     ("judged", CallCounts, MAX_NAMES, OTHER),
@@ -216,24 +221,24 @@ def _add_session_end(activity: Activity, event: Any, facts: Any) -> None:
         _calibrate(activity, "outcome", facts, right=RIGHT[outcome])
 
 
-def _add_llm_call(activity: Activity, event: Any, _facts: Any) -> None:
+def _add_llm_call(activity: Activity, event: Any, _facts: Any) -> str | None:
     activity.llm_calls += 1
-    sent, received = event.input_tokens, event.output_tokens
+    sent, received, refusal, cost_usd = event.input_tokens, event.output_tokens, event.refusal, event.cost_usd
     activity.input_tokens += sent if sent < MAX_CALL_TOKENS else MAX_CALL_TOKENS
     activity.output_tokens += received if received < MAX_CALL_TOKENS else MAX_CALL_TOKENS
-    if event.refusal is not None:
+    if refusal is not None:
         activity.refusals_known += 1
-        activity.refusals += event.refusal
-    if event.cost_usd is None:
+        activity.refusals += refusal
+    if cost_usd is None:
         activity.cost_unknown_calls += 1
     else:
         activity.cost_known_calls += 1
-        cost_usd = event.cost_usd
         activity.cost_usd_micro += int((cost_usd if cost_usd < MAX_CALL_USD else MAX_CALL_USD) * 1e6 + 0.5)
     if event.status == "error":
         activity.llm_errors += 1
-        activity.throttled += is_throttled(event.error_type)
-        return
+        throttled = is_throttled(event.error_type)
+        activity.throttled += throttled
+        return "throttled" if throttled else "error"
     count_in(activity.output_tokens_bins, length_bin(received))
     if event.duration_ms is not None:
         count_in(activity.llm_duration_bins, log_bin(event.duration_ms))
@@ -244,19 +249,22 @@ def _add_llm_call(activity: Activity, event: Any, _facts: Any) -> None:
         sums = count_under(activity.embeddings, label, EmbeddingSums, most=MAX_EMBEDDINGS, rest=None)
         if sums is not None:
             sums.add(event.embedding)
+    return "refusal" if refusal else None
 
 
-def _add_tool_call(activity: Activity, event: Any, _facts: Any) -> None:
+def _add_tool_call(activity: Activity, event: Any, _facts: Any) -> str | None:
     activity.tool_calls += 1
     use = _of(activity.tools, event.tool, ToolUse)
     use.calls += 1
+    if event.duration_ms is not None:
+        use.duration_s.add(min(event.duration_ms / 1000, MAX_CALL_S))
     if event.status == "error":
         activity.tool_errors += 1
         use.errors += 1
-    elif event.effect is not None:
+        return "throttled" if is_throttled(event.error_type) else "error"
+    if event.effect is not None:
         activity.effects += 1
-    if event.duration_ms is not None:
-        use.duration_s.add(min(event.duration_ms / 1000, MAX_CALL_S))
+    return None
 
 
 def _add_retrieval(activity: Activity, event: Any, _facts: Any) -> None:
@@ -264,21 +272,29 @@ def _add_retrieval(activity: Activity, event: Any, _facts: Any) -> None:
     activity.retrieved_documents += min(event.documents, MAX_CALL_TOKENS)
 
 
-def _add_message(activity: Activity, event: Any, _facts: Any) -> None:
-    activity.messages[event.intent] = activity.messages.get(event.intent, 0) + 1
+def _add_message(activity: Activity, event: Any, _facts: Any) -> str | None:
+    intent: str = event.intent
+    activity.messages[intent] = activity.messages.get(intent, 0) + 1
+    return intent if intent == "clarification" else None
 
 
-def _add_escalation(activity: Activity, _event: Any, _facts: Any) -> None:
+def _add_escalation(activity: Activity, _event: Any, _facts: Any) -> str:
     activity.escalations += 1
+    return "escalation"
 
 
-def _add_evaluation(activity: Activity, event: Any, facts: Any) -> None:
+def _add_evaluation(activity: Activity, event: Any, facts: Any) -> str | None:
     _of(activity.evaluations, event.name, Moments).add(event.score)
-    _calibrate(activity, event.name, facts, right=event.score >= 0.5)
+    if event.evaluator is not None:
+        _of(activity.evaluators, event.evaluator, CallCounts).add(event.score < 0.5)
+    right = event.score >= 0.5
+    _calibrate(activity, event.name, facts, right=right)
+    return None if right else "low_score"
 
 
-def _add_canary(activity: Activity, event: Any, _facts: Any) -> None:
+def _add_canary(activity: Activity, event: Any, _facts: Any) -> str | None:
     _of(activity.canaries, event.canary, CallCounts).add(not event.passed)
+    return None if event.passed else "canary"
 
 
 def _add_feedback(activity: Activity, event: Any, facts: Any) -> None:
@@ -305,7 +321,7 @@ def _of(kept: dict[str, Named], label: str, make: type[Named]) -> Named:
     return found
 
 
-_ADDERS: Final = {
+_ADDERS: Final[dict[str, Callable[[Activity, Any, Any], str | None]]] = {
     "session.start": _add_session_start,
     "session.end": _add_session_end,
     "llm.call": _add_llm_call,

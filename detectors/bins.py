@@ -25,6 +25,7 @@ LENGTH_BIN_TOKENS: Final = 25
 MAX_LENGTH_BIN: Final = 255
 GROWTH: Final = 1.04
 _STEP: Final = log(GROWTH)
+_STEPS: Final = 1 / _STEP
 MAX_LOGGED: Final = 1e13
 
 
@@ -35,7 +36,9 @@ def length_bin(tokens: int) -> int:
 
 def log_bin(value: float) -> int:
     """The bin of a value; what is less than 1 counts as 1, what is more than 1e13 as that."""
-    return int(log(min(max(value, 1.0), MAX_LOGGED)) / _STEP)
+    if value <= 1.0:
+        return 0
+    return int(log(value if value < MAX_LOGGED else MAX_LOGGED) * _STEPS)
 
 
 def log_value(place: float) -> float:

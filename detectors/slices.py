@@ -37,7 +37,7 @@ _ID_LIKE: Final = re.compile(r"\d{5}|[0-9a-f]{12}", re.IGNORECASE)
 Attributes = tuple[tuple[str, str | bool | int | float], ...]
 
 
-class Makeup(msgspec.Struct, frozen=True, array_like=True):
+class Makeup(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What an agent is made of and works on, as far as it is known; '' is not known."""
 
     version: str = ""
@@ -66,36 +66,28 @@ class Slicer:
         if known is None:
             known = UNKNOWN
         kind = event.type
-        version, prompt, model, provider, index, attributes = (
-            known.version,
-            known.prompt,
-            known.model,
-            known.provider,
-            known.index,
-            known.attributes,
-        )
-        if event.agent_version is not None:
-            version = event.agent_version
-        if event.attributes:
-            attributes = self._sliceable(tuple(event.attributes.items()))
+        attributes, version = event.attributes, event.agent_version
+        sliced = known.attributes if not attributes else self._sliceable(tuple(attributes.items()))
+        changed: dict[str, str] = {}
+        if version is not None and version != known.version:
+            changed["version"] = version
         if kind == "llm.call":
-            model = event.response_model or event.request_model
-            prompt = event.prompt_version or prompt
-            provider = event.provider or provider
+            model, prompt, provider = event.response_model, event.prompt_version, event.provider
+            if model is None:
+                model = event.request_model
+            if model != known.model:
+                changed["model"] = model
+            if prompt is not None and prompt != known.prompt:
+                changed["prompt"] = prompt
+            if provider is not None and provider != known.provider:
+                changed["provider"] = provider
         elif kind == "retrieval":
-            index = f"{event.index}@{event.index_version}" if event.index_version else event.index
-        if (version, prompt, model, provider, index, attributes) == (
-            known.version,
-            known.prompt,
-            known.model,
-            known.provider,
-            known.index,
-            known.attributes,
-        ):
+            index, index_version = event.index, event.index_version
+            changed["index"] = f"{index}@{index_version}" if index_version else index
+        if not changed and sliced == known.attributes:
             return known
-        return Makeup(
-            _short(version), _short(prompt), _short(model), _short(provider), _short(index), attributes
-        )
+        names = {name: _short(value) for name, value in changed.items()}
+        return msgspec.structs.replace(known, attributes=sliced, **names)
 
     def _choose(self, attributes: Attributes) -> str:
         chosen = [

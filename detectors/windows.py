@@ -13,7 +13,6 @@ import msgspec
 
 from detectors.activity import MAX_NAMES, Activity, CallCounts
 from detectors.bounded import count_under, merge_under
-from detectors.failures import is_throttled
 from detectors.slices import OTHER, dimensions
 from detectors.summary import Fact, SessionSummary
 from schemas.event import AgentEvent
@@ -114,10 +113,6 @@ class Window(msgspec.Struct, tag_field="schema", tag=WINDOW_SCHEMA, omit_default
         self.events += 1
         if event.seq is not None:
             self._add_sequence(event.process or "", event.seq)
-        shows = _SHOWS.get(event.type)
-        if shows is not None and (what := shows(event)) is not None:
-            known = self.samples.get(what, ())
-            self.samples[what] = sorted({*known, event.event_id})[:SAMPLE_SIZE]
         if event.type == "deployment":
             self._add_deployment(event)
             return
@@ -125,12 +120,21 @@ class Window(msgspec.Struct, tag_field="schema", tag=WINDOW_SCHEMA, omit_default
         if part is None:
             part = count_under(self.parts, slice_key, Activity, most=MAX_PARTS, rest=OTHER)
             assert part is not None
-        part.add(event, facts)
+        what = part.add(event, facts)
+        if what is not None:
+            known = self.samples.get(what, ())
+            self.samples[what] = sorted({*known, event.event_id})[:SAMPLE_SIZE]
 
     def _add_sequence(self, process: str, seq: int) -> None:
         span = self.processes.get(process)
-        if span is None:
-            span = count_under(self.processes, process, _no_span, most=MAX_NAMES, rest=None)
+        if span is not None:
+            span.count += 1
+            if seq > span.max_seq:
+                span.max_seq = seq
+            elif seq < span.min_seq:
+                span.min_seq = seq
+            return
+        span = count_under(self.processes, process, _no_span, most=MAX_NAMES, rest=None)
         if span is not None:
             span.merge(SequenceSpan(1, seq, seq))
 
@@ -216,23 +220,3 @@ def fleet_windows(windows: list[Window]) -> list[Window]:
 
 def _no_span() -> SequenceSpan:
     return SequenceSpan(0, 0, 0)
-
-
-def _what_call_shows(event: Any) -> str | None:
-    if event.status == "error":
-        return "throttled" if is_throttled(event.error_type) else "error"
-    return "refusal" if event.type == "llm.call" and event.refusal else None
-
-
-def _what_score_shows(event: Any) -> str | None:
-    return "low_score" if event.score < 0.5 else None
-
-
-_SHOWS: Final[dict[str, Any]] = {
-    "llm.call": _what_call_shows,
-    "tool.call": _what_call_shows,
-    "evaluation": _what_score_shows,
-    "canary": lambda event: None if event.passed else "canary",
-    "escalation": lambda _: "escalation",
-    "message": lambda event: "clarification" if event.intent == "clarification" else None,
-}
