@@ -5,21 +5,18 @@ A policy file is TOML; every value has a default, so an empty file is a policy.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from config.errors import CorrectableError
+from config import policy_file
+from config.objectives import WithObjectives
+from config.policy_file import PolicyError
 from schemas.base import Identifier
 from schemas.control import ControlState, Mode, Target
 from schemas.detection import Detection, Severity
 from schemas.incident import Trust
-
-
-class PolicyError(CorrectableError):
-    """The policy cannot be used; the message is one line with the file, the line and the key."""
 
 
 class _Section(BaseModel):
@@ -94,7 +91,11 @@ class ContainmentPolicy(_Section):
         return self.otherwise
 
 
-class Policy(_Section):
+class Policy(WithObjectives):
+    """Objectives are what agents are held to: the stream workers read them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     paging: Paging = Paging()
     containment: ContainmentPolicy = ContainmentPolicy()
 
@@ -119,43 +120,22 @@ def load(path: Path | None) -> Policy:
     Raises:
         PolicyError: the file cannot be read, is not TOML, or a value is wrong.
     """
-    if path is None:
-        return DEFAULT
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError(f"{path}: cannot be read ({error}); give WATCHKEEPER_POLICY a TOML file") from None
-    return parse(text, str(path))
+    return DEFAULT if path is None else parse(policy_file.read(path), str(path))
 
 
 def parse(text: str, name: str = "policy") -> Policy:
     """The policy in ``text``. Raises PolicyError, which starts with ``name:line: key``."""
-    try:
-        return Policy.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise PolicyError(f"{name}: not TOML: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        keys = [str(part) for part in first["loc"]]
-        line = _line_of(text, keys)
-        raise PolicyError(f"{name}:{line}: {'.'.join(keys)}: {first['msg'].lower()}") from None
+    return policy_file.parse(Policy, text, name)
 
 
-def _line_of(text: str, keys: list[str]) -> int:
-    """The line that most likely holds ``keys``: their last name at or after the table they are in."""
-    lines = text.splitlines()
-    index = 0
-    found = 1
-    for key in keys:
-        if key.isdigit():
-            tables = [number for number, line in enumerate(lines) if line.strip().startswith("[[")]
-            if int(key) < len(tables):
-                index = tables[int(key)]
-                found = index + 1
-            continue
-        for number in range(index, len(lines)):
-            words = lines[number].split("#")[0].replace(".", " ").replace("=", " ").strip("[] \t").split()
-            if any(word.strip("[]\"'") == key for word in words):
-                index, found = number, number + 1
-                break
-    return found
+__all__ = [
+    "DEFAULT",
+    "ContainmentPolicy",
+    "ContainmentRule",
+    "Paging",
+    "Policy",
+    "PolicyError",
+    "load",
+    "parse",
+    "target_of",
+]
