@@ -14,19 +14,20 @@ less than once in a thousand observations as bad as halfway, and hardly ever in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from detectors.base import Standing
+from detectors.base import Detection, Detector, Standing, WindowContext
 from detectors.false_alarms import level
 from detectors.seasonal import Season
 from detectors.sequential.mean import MeanChange
 from detectors.sequential.onsets import Reading
 from detectors.sequential.rate import RateChange
+from schemas.control import ControlState
 
 SETTLED: Final = 4_000
 RECOVERY: Final = 200
@@ -272,6 +273,46 @@ class MeanWatch:
 def _rate_gain(count: float, hits: float, one: float, other: float) -> float:
     one, other = (min(max(rate, LEAST_RATE), 1 - LEAST_RATE) for rate in (one, other))
     return hits * log(one / other) + max(count - hits, 0.0) * log((1 - one) / (1 - other))
+
+
+def detection_of(
+    raised: Raised,
+    detector: Detector,
+    context: WindowContext,
+    *,
+    metric: str,
+    summary: str,
+    shown: Callable[[float], float] = float,
+    event_ids: Sequence[str] = (),
+    suggested: ControlState | None = None,
+) -> Detection:
+    """The detection of an alarm; `shown` makes what people read of the test's unit, `suggested` is for a
+    critical one.
+    """
+    reading = raised.reading
+    return context.detection(
+        detector,
+        trigger=f"{metric}/{reading.began}",
+        severity=raised.severity,
+        metric=metric,
+        observed=shown(reading.after),
+        expected=shown(reading.before),
+        threshold=raised.level,
+        score=reading.run_length,
+        sample_size=reading.observations,
+        since=context.since(reading.began),
+        event_ids=event_ids,
+        summary=summary,
+        suggested=suggested if raised.severity == "critical" else None,
+    )
+
+
+_RANKS: Final = {"cannot tell": 0, "healthy": 1, "warning": 2, "critical": 3}
+
+
+def worst(standings: Iterable[Standing]) -> Standing:
+    """Of several, of which there must be one, the first of the worst; what cannot be told is passed over."""
+    return max(standings, key=lambda each: _RANKS[each.verdict])
 
 
 def _standing(series: Watching, metric: str, enough: bool, expected: float) -> Standing:

@@ -114,6 +114,9 @@ class Activity(Contract):
     sessions_clarified: Count = Field(default=0, description="Of those ended: with a clarification asked.")
     session_cost_bins: Bins = Field(description="Ended sessions of known cost by log bin of micro-dollars.")
     evaluations: dict[Identifier, Moments] = Field(default_factory=dict, description="By evaluation name.")
+    evaluators: dict[Identifier, CallCounts] = Field(
+        default_factory=dict, description="By who scored: scores, and those below 0.5."
+    )
     canaries: dict[Identifier, CallCounts] = Field(default_factory=dict, description="Runs and failures.")
     feedback: Counts = Field(description="By kind; thumbs as `thumb_up` and `thumb_down`.")
     calibration: dict[str, Calibration] = Field(

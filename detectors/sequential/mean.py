@@ -42,6 +42,8 @@ CALIBRATION = 2 / 3
 BREADTH = 0.25
 """The standard deviation of each mixed shift, as a share of the shift."""
 MOMENTS_PRIOR = 100.0
+NO_USE = 1e6
+"""Finite, so that values too heavy-tailed for every shift leave evidence that can be added up."""
 
 
 class Reference(NamedTuple):
@@ -146,7 +148,7 @@ class MeanChange:
         return promising
 
     def _penalty(self, state: State) -> Floats:
-        """What a value's log likelihood ratio is lowered by, of each shift; infinite: not to be used."""
+        """What a value's log likelihood ratio is lowered by, of each shift; `NO_USE`: not to be used."""
         known = state.learned + MOMENTS_PRIOR
         skewness = state.third / known
         kurtosis = max(0.0, (state.fourth - 2.0 * state.learned) / known - skewness**2 * 4 / 3)
@@ -190,4 +192,4 @@ def _signed(direction: Direction, shifts: tuple[float, ...]) -> tuple[float, ...
 def _penalties(direction: Direction, shifts: tuple[float, ...], skewness: float, kurtosis: float) -> Floats:
     shift = np.array(_signed(direction, shifts))
     excess = np.maximum(skewness * shift, 0.0) / 3.0 + kurtosis * shift**2 / 12.0
-    return np.where(excess < 1.0, shift**2 / 2.0 * excess / np.maximum(1.0 - excess, 1e-3), np.inf)
+    return np.where(excess < 1.0, shift**2 / 2.0 * excess / np.maximum(1.0 - excess, 1e-3), NO_USE)

@@ -54,4 +54,4 @@ def renew(state: Screened, floor: float) -> None:
 def postpone(state: Screened, floor: float, length: float) -> None:
     """The evidence was weighed, and found to be worth this run length, less than the floor."""
     if state.screens:
-        state.due = max(floor, max(state.screens) * min(floor / length, LARGEST)) / MARGIN
+        state.due = max(floor, max(state.screens) * min(floor / max(length, 1.0 / LARGEST), LARGEST)) / MARGIN

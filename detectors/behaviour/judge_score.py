@@ -1,0 +1,134 @@
+"""judge_score: a judge scores the agent's answers lower than it used to. The judge is watched too.
+
+Statistic: the sequential t-test of `detectors.sequential.mean` on the scores of each evaluation, and the
+e-detector of `detectors.sequential.rate` on how often thumbs contradict them, at the levels of
+`detectors.false_alarms`. Unit: points of score, 0 to 1. Source: R 2, wrong answers with HTTP 200 for three
+days; R 38, a drop of 0.3 on any dimension: critical is one of half of that or more. A judge is an instrument
+as well: where `detectors.judge` doubts it, there is no more than a warning.
+
+>>> from detectors.activity import Moments
+>>> from detectors.testing import run_windows, window
+>>> def scored(number, *scores):
+...     moments = Moments()
+...     for each in scores:
+...         moments.add(each)
+...     return window(number, evaluations={"groundedness": moments})
+>>> healthy = [scored(number, 0.9, 0.8, 0.7 + number % 3 / 10) for number in range(60)]
+>>> found = run_windows(JudgeScore(), healthy + [scored(number, 0.6, 0.5) for number in range(60, 70)])
+>>> [(one.severity, round(one.expected, 2), round(one.observed, 2), one.sample_size) for one in found]
+[('warning', 0.83, 0.55, 2), ('critical', 0.83, 0.55, 4)]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar, Final
+
+import msgspec
+
+from detectors.activity import CallCounts
+from detectors.base import NOTHING, Detection, Window, WindowContext
+from detectors.indicators import of_moments
+from detectors.judge import Witnesses, doubts, witness
+from detectors.sequential.mean import MeanChange
+from detectors.sequential.onsets import Reading, Spans
+from detectors.sequential.rate import RateChange
+from detectors.slices import OTHER
+from detectors.watch import MeanSeries, MeanWatch, RateSeries, RateWatch, Watch, detection_of, worst
+from schemas.control import ControlState
+
+STATIC_ANSWERS: Final = ControlState(mode="degrade", ladder="static")
+MAX_NAMES: Final = 4
+SEVERE_DROP: Final = 0.15
+SCORES: Final = MeanChange("fall", min_reference=50, min_change=0.04, min_sd=0.05, spans=Spans(4_000))
+CONTRADICTIONS: Final = RateChange("rise", min_reference=40, min_change=0.1, spans=Spans(1_000))
+
+
+def severe(reading: Reading) -> bool:
+    """Whether the drop is half of what R 38 has."""
+    return reading.before - reading.after >= SEVERE_DROP
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeScore:
+    """`scores` is the test of scores, `agreement` watches the thumbs that contradict them."""
+
+    scores: MeanChange = SCORES
+    agreement: RateWatch = field(
+        default_factory=lambda: RateWatch(Watch("judge_score", lambda _: False), CONTRADICTIONS)
+    )
+
+    name: ClassVar[str] = "judge_score"
+    version: ClassVar[int] = 1
+
+    class State(msgspec.Struct):
+        """Series by evaluation."""
+
+        scores: dict[str, MeanSeries] = {}
+        contradicted: RateSeries = msgspec.field(default_factory=RateSeries)
+        witnesses: Witnesses = msgspec.field(default_factory=Witnesses)
+
+    def update(self, state: State, window: Window, context: WindowContext) -> Iterable[Detection]:
+        activity = context.activity
+        witness(state.witnesses, activity, window.start_ms)
+        names = [
+            name
+            for name in sorted(activity.evaluations)
+            if name in state.scores or (len(state.scores) < MAX_NAMES and name != OTHER)
+        ]
+        found = [self._score(state, name, window, context) for name in names]
+        if activity.judged:
+            found.append(self._contradiction(state, window, context))
+        if state.scores:
+            watch = MeanWatch(Watch(self.name, severe), self.scores)
+            context.standings[self.name] = worst(
+                watch.standing(series, name) for name, series in sorted(state.scores.items())
+            )
+        return [each for each in found if each is not None] if found else NOTHING
+
+    def _score(self, state: State, name: str, window: Window, context: WindowContext) -> Detection | None:
+        def certain(reading: Reading) -> bool:
+            return severe(reading) and not doubts(state.witnesses, reading.began)
+
+        series = state.scores.setdefault(name, MeanSeries())
+        raised = MeanWatch(Watch(self.name, certain), self.scores).observe(
+            series,
+            *of_moments(context.activity.evaluations[name]),
+            window.start_ms,
+            among=len(state.scores) + 1,
+        )
+        if raised is None:
+            return None
+        reading = raised.reading
+        doubt = doubts(state.witnesses, reading.began)
+        return detection_of(
+            raised,
+            self,
+            context,
+            metric=name,
+            summary=f"{window.agent}'s {name} fell from {reading.before:.2f} to {reading.after:.2f} over the "
+            f"last {reading.observations:,} scored answers{f'; {doubt}' if doubt else ''}.",
+            event_ids=window.samples.get("low_score", ()),
+            suggested=STATIC_ANSWERS,
+        )
+
+    def _contradiction(self, state: State, window: Window, context: WindowContext) -> Detection | None:
+        thumbs = CallCounts()
+        for each in context.activity.judged.values():
+            thumbs.merge(each)
+        among = len(state.scores) + 1
+        raised = self.agreement.observe(
+            state.contradicted, thumbs.calls, thumbs.errors, window.start_ms, among=among
+        )
+        if raised is None:
+            return None
+        reading = raised.reading
+        return detection_of(
+            raised,
+            self,
+            context,
+            metric="judge_agreement",
+            summary=f"Thumbs contradict the judge of {window.agent} in {reading.after:.0%} of the last "
+            f"{reading.observations:,} cases, up from {reading.before:.0%}: check it first.",
+        )
