@@ -81,6 +81,10 @@ eval-null: $(STAMP) ## docs/evaluation.md: false alarms of a healthy fleet, 100 
 eval-traces: $(STAMP) ## docs/evaluation.md: real model swaps, the model hidden (DATA=folder with traces/)
 	@$(BIN)/python -m bench.eval_traces $(or $(DATA),$(error say where the data are: make eval-traces DATA=folder))
 
+.PHONY: eval-drills
+eval-drills: $(STAMP) ## the drills of behaviour over seeds, with a picture of each
+	@$(BIN)/python -m bench.eval_drills
+
 .PHONY: schemas
 schemas: $(STAMP) ## write the JSON Schema files and the AsyncAPI document anew
 	@$(BIN)/python -m schemas.export

@@ -8,6 +8,8 @@ from drills.script import Act, Drill, Script, llm_call
 
 _BASELINE_REQUESTS = 3_000
 _MOST_FAULTY_REQUESTS = 600
+_QUICK_PAUSE_MS = 12
+_PAUSE_MS = 30
 _RATE_BEFORE = 0.02
 _RATE_AFTER = 0.08
 
@@ -18,7 +20,8 @@ def script(rng: random.Random, run: str) -> Script:
         faulty = number >= _BASELINE_REQUESTS
         session = f"silent-refusals-{run}-{number}"
         refuses = rng.random() < (_RATE_AFTER if faulty else _RATE_BEFORE)
-        verdict = yield llm_call("Support", session, refusal=refuses, faulty=faulty, pause_ms=12)
+        pause_ms = _PAUSE_MS if faulty else _QUICK_PAUSE_MS
+        verdict = yield llm_call("Support", session, refusal=refuses, faulty=faulty, pause_ms=pause_ms)
         if faulty and (not verdict.allowed or verdict.ladder != "full"):
             return
         yield Act("Support", session, "session.end", {"outcome": "completed"}, gated=False, pause_ms=0)
