@@ -61,9 +61,10 @@ def witness(seen: Witnesses, activity: Activity, at_ms: float) -> None:
 
 def doubts(seen: Witnesses, began_ms: float) -> str:
     """Why it may be the judge that changed then; '' where nothing speaks for that."""
-    newcomers = [name for name, first_ms in seen.evaluators.items() if first_ms >= began_ms - NEAR_MS]
-    if 0 < len(newcomers) < len(seen.evaluators):
-        return f"{DOUBT}{newcomers[0]} began to score then"
+    earliest = min(seen.evaluators.values(), default=0)
+    for name, first_ms in sorted(seen.evaluators.items()):
+        if first_ms > earliest and first_ms >= began_ms - NEAR_MS:
+            return f"{DOUBT}{name} began to score then"
     before, since = split(seen.ledger, began_ms)
     rises = {
         name: since[at + 1] / since[at] - (before[at + 1] / before[at] if before[at] else 0.0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from detectors.base import BehaviourDetector, FleetDetector, SessionDetector, SummaryDetector
+from detectors.behaviour.judge_score import JudgeScore
 from detectors.behaviour.refusal_rate import RefusalRate
+from detectors.behaviour.version_regression import VersionRegression
 from detectors.engine.telemetry_gap import TelemetryGap
 from detectors.fleet.shared_credential import SharedCredential
 from detectors.fleet.spawn_storm import SpawnStorm
@@ -52,7 +54,11 @@ SESSION: tuple[SessionDetector, ...] = (
     Truncation(),
     OrphanedSession(),
 )
-BEHAVIOUR: tuple[BehaviourDetector, ...] = (RefusalRate(),)
+BEHAVIOUR: tuple[BehaviourDetector, ...] = (
+    RefusalRate(),
+    JudgeScore(),
+    VersionRegression(),
+)
 """Over an agent's behaviour, in the order they are shown a frame: the composite comes last."""
 FLEET: tuple[FleetDetector, ...] = (SpawnStorm(), SharedCredential())
 """Of facts of sessions, by tenant."""

@@ -7,11 +7,13 @@ from drills.scripts import (
     bad_credentials_retry,
     cheapest_flight,
     clarification_loop,
+    confident_wrong,
     dropped_column,
     empty_success,
     file_listing,
     hundred_k_loop,
     ignored_stop,
+    invented_policy,
     invented_tool,
     malformed_argument,
     mass_email,
@@ -20,6 +22,7 @@ from drills.scripts import (
     nine_seconds,
     orphaned_session,
     poisoned_index,
+    prompt_drift,
     rate_limit_storm,
     redefined_goal,
     report_format,
@@ -31,6 +34,8 @@ from drills.scripts import (
 
 DRILLS: tuple[Drill, ...] = (
     silent_refusals.DRILL,
+    confident_wrong.DRILL,
+    invented_policy.DRILL,
     clarification_loop.DRILL,
     file_listing.DRILL,
     invented_tool.DRILL,
@@ -53,5 +58,6 @@ DRILLS: tuple[Drill, ...] = (
     mass_email.DRILL,
     memory_pollution.DRILL,
     stale_memory.DRILL,
+    prompt_drift.DRILL,
 )
 BY_NAME: dict[str, Drill] = {drill.name: drill for drill in DRILLS}

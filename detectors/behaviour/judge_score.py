@@ -41,7 +41,7 @@ from schemas.control import ControlState
 STATIC_ANSWERS: Final = ControlState(mode="degrade", ladder="static")
 MAX_NAMES: Final = 4
 SEVERE_DROP: Final = 0.15
-SCORES: Final = MeanChange("fall", min_reference=50, min_change=0.04, min_sd=0.05, spans=Spans(4_000))
+SCORES: Final = MeanChange("fall", min_reference=50, min_change=0.04, min_sd=0.05, spans=Spans(2_000))
 CONTRADICTIONS: Final = RateChange("rise", min_reference=40, min_change=0.1, spans=Spans(1_000))
 
 
@@ -72,12 +72,7 @@ class JudgeScore:
     def update(self, state: State, window: Window, context: WindowContext) -> Iterable[Detection]:
         activity = context.activity
         witness(state.witnesses, activity, window.start_ms)
-        names = [
-            name
-            for name in sorted(activity.evaluations)
-            if name in state.scores or (len(state.scores) < MAX_NAMES and name != OTHER)
-        ]
-        found = [self._score(state, name, window, context) for name in names]
+        found = [self._score(state, name, window, context) for name in sorted(activity.evaluations)]
         if activity.judged:
             found.append(self._contradiction(state, window, context))
         if state.scores:
@@ -91,7 +86,11 @@ class JudgeScore:
         def certain(reading: Reading) -> bool:
             return severe(reading) and not doubts(state.witnesses, reading.began)
 
-        series = state.scores.setdefault(name, MeanSeries())
+        series = state.scores.get(name)
+        if series is None:
+            if len(state.scores) == MAX_NAMES or name == OTHER:
+                return None
+            series = state.scores[name] = MeanSeries()
         raised = MeanWatch(Watch(self.name, certain), self.scores).observe(
             series,
             *of_moments(context.activity.evaluations[name]),
