@@ -1,4 +1,4 @@
-"""The benchmark's score, pinned on hand-made series: perfect is 100, silence 0, places and costs as written."""
+"""The benchmark's score, pinned on hand-made series: perfect is 100, silence 0, places and costs as told."""
 
 from __future__ import annotations
 

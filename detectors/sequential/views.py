@@ -1,0 +1,152 @@
+"""A number's recent past seen in eight ways, each a quantity whose extremes mean something.
+
+Exponentially weighted means (Roberts, "Control Chart Tests Based on Geometric Moving Averages", Technometrics
+1, 1959) at several horizons and by hour of the day and of the week; a horizon of h observations is a weight
+of 1/h, and the plain mean until h have been seen. `unexplained` is how far a value lies outside of everything
+that was expected of it: nought as soon as one of the means, whichever, explains it.
+
+>>> views = Views()
+>>> state = views.begin()
+>>> for hour in range(24 * 7):
+...     seen = views.update(state, 3_600_000 * hour, 5.0 * (hour % 24 == 9))
+>>> nine, ten = (views.update(state, 3_600_000 * (24 * 7 + hour), 5.0) for hour in (9, 10))
+>>> [[name for name, quantity in zip(NAMES, each) if quantity > 3.0] for each in (nine, ten)]
+[['step', 'swing'], ['step', 'swing', 'of the hour', 'unexplained']]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+from typing import Final
+
+import msgspec
+
+HOUR_MS: Final = 3_600_000
+DAY_HOURS: Final = 24
+WEEK_HOURS: Final = 168
+NAMES: Final = ("step", "swing", "trend", "roughness", "of the hour", "unexplained", "run", "level")
+"""value against a short and a long mean; a short mean against a long one; how large changes are; value
+against its hour of the day; beyond all that was expected; many in a row on one side; the smoothed value."""
+SETTLED: Final = 20
+TINY: Final = 1e-12
+
+
+class ViewState(msgspec.Struct, array_like=True):
+    """Means and counts, all in the number's own unit but `run`, which is in scales."""
+
+    count: int = 0
+    last_ms: int = 0
+    last: float = 0.0
+    fast: float = 0.0
+    slow: float = 0.0
+    near: float = 0.0
+    far: float = 0.0
+    change: float = 0.0
+    usual_change: float = 0.0
+    base: float = 0.0
+    middle: float = 0.0
+    spread: float = 0.0
+    run: float = 0.0
+    level: float = 0.0
+    by_hour: list[float] = []
+    by_hour_count: list[int] = []
+    by_week: list[float] = []
+    by_week_count: list[int] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Parameters
+    ----------
+    fast, slow, near, far, roughness, base, run, level, middle
+        Horizons, in observations.
+    days, weeks
+        How many days an hour of the day, weeks an hour of the week remembers.
+    clip
+        How many scales a value counts at most in `run`.
+    memory
+        How many observations the usual size of a change remembers.
+    """
+
+    fast: float = 15.0
+    slow: float = 110.0
+    near: float = 10.0
+    far: float = 80.0
+    roughness: float = 30.0
+    base: float = 300.0
+    run: float = 4.0
+    level: float = 20.0
+    middle: float = 3_000.0
+    days: float = 8.0
+    weeks: float = 4.0
+    clip: float = 5.0
+    memory: float = 20_000.0
+
+    def begin(self) -> ViewState:
+        """Nothing seen."""
+        day, week = [0.0] * DAY_HOURS, [0.0] * WEEK_HOURS
+        none, never = [0] * DAY_HOURS, [0] * WEEK_HOURS
+        return ViewState(by_hour=day, by_hour_count=none, by_week=week, by_week_count=never)
+
+    def update(self, state: ViewState, time_ms: int, value: float) -> tuple[float, ...]:
+        """Take a value in and return the quantities, in the order of `NAMES`."""
+        if state.count == 0:
+            state.last_ms, state.last = time_ms, value
+            state.fast = state.slow = state.near = state.far = value
+            state.base = state.middle = state.level = value
+        state.count += 1
+        least = 1.0 / state.count
+        fast, slow, step, swing = state.fast, state.slow, value - state.fast, value - state.slow
+        state.fast += step * max(least, 1.0 / self.fast)
+        state.slow += swing * max(least, 1.0 / self.slow)
+        state.near += (value - state.near) * max(least, 1.0 / self.near)
+        state.far += (value - state.far) * max(least, 1.0 / self.far)
+        change = abs(value - state.last)
+        state.last = value
+        state.change += (change - state.change) * max(least, 1.0 / self.roughness)
+        state.usual_change += (change - state.usual_change) * max(least, 1.0 / self.memory)
+        roughness = log(state.change + 0.01 * state.usual_change + TINY * (abs(value) + TINY))
+        of_the_hour, unexplained = self._seasons(state, time_ms, value, fast, slow)
+        state.base += (value - state.base) * max(least, 1.0 / self.base)
+        run = self._run(state, value, least)
+        state.level += (value - state.level) * max(least, 1.0 / self.level)
+        trend = state.near - state.far
+        return step, swing, trend, roughness, of_the_hour, unexplained, run, state.level
+
+    def _seasons(
+        self, state: ViewState, time_ms: int, value: float, fast: float, slow: float
+    ) -> tuple[float, float]:
+        """Against the hour of the day; outside of the means and the hours of the day and of the week."""
+        hour = time_ms // HOUR_MS
+        passed = max(time_ms - state.last_ms, 0) / HOUR_MS
+        state.last_ms = time_ms
+        day, week = hour % DAY_HOURS, hour % WEEK_HOURS
+        by_hour, by_week = state.by_hour[day], state.by_week[week]
+        days, weeks = state.by_hour_count[day], state.by_week_count[week]
+        expected = by_hour + state.base if days else state.base
+        lowest, highest = (fast, slow) if fast < slow else (slow, fast)
+        if days:
+            lowest, highest = min(lowest, expected), max(highest, expected)
+        if weeks:
+            lowest, highest = min(lowest, by_week), max(highest, by_week)
+        beyond = value - highest if value > highest else min(value - lowest, 0.0)
+        state.by_hour_count[day], state.by_week_count[week] = days + 1, weeks + 1
+        weight = min(1.0, max(1.0 / (days + 1), passed / self.days))
+        state.by_hour[day] = by_hour + (value - state.base - by_hour) * weight
+        weight = min(1.0, max(1.0 / (weeks + 1), passed / self.weeks))
+        state.by_week[week] = by_week + (value - by_week) * weight
+        return value - expected, beyond
+
+    def _run(self, state: ViewState, value: float, least: float) -> float:
+        """A short mean of the value in scales, none counting more than `clip`."""
+        off = value - state.middle
+        scale = 1.25 * state.spread + 1e-9 * (abs(state.middle) + 1e-9)
+        clipped = max(-self.clip, min(self.clip, off / scale))
+        weight = max(least, 1.0 / self.middle)
+        settled = state.count > SETTLED + 1
+        state.middle += weight * (clipped * scale if settled else off)
+        size = min(abs(off), self.clip * scale) if settled else abs(off)
+        state.spread += weight * (size - state.spread)
+        state.run += (clipped - state.run) * max(least, 1.0 / self.run)
+        return state.run
