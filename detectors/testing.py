@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from detectors.activity import Activity
@@ -67,6 +68,21 @@ def brief(detections: Iterable[Detection]) -> list[tuple[str, str, float]]:
 
 def _last(event_ids: Sequence[str]) -> str:
     return event_ids[-1] if event_ids else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """An objective for every agent; see `detectors.objectives.Objective`."""
+
+    name: str
+    indicator: str
+    objective: float
+    window_days: int = 28
+    latency_over_ms: float | None = None
+    cost_over_usd: float | None = None
+
+    def applies(self, _tenant: str, _agent: str) -> bool:
+        return True
 
 
 def window(number: int, *, slices: str = "", **fields: Any) -> Window:

@@ -60,7 +60,7 @@ def test_a_slow_burn_is_a_warning_and_told_once() -> None:
 
 
 def test_remaining_budget_is_that_of_the_whole_window() -> None:
-    [found] = found_in(windows((5_000, 10, 0), (400, 10, 1)))[:1]
+    [found] = found_in(windows((5_000, 10, 0), (60, 10, 9)))[-1:]
     assert "% of the error budget is left for 28 days" in found.summary
 
 
@@ -71,7 +71,7 @@ def test_a_handful_of_failures_says_nothing(sessions: int) -> None:
 
 def test_meeting_the_objective_exactly_is_silent() -> None:
     alarms = 0
-    for seed in range(12):
+    for seed in range(6):
         chance = np.random.default_rng(seed)
         shown = [
             window(
@@ -82,7 +82,7 @@ def test_meeting_the_objective_exactly_is_silent() -> None:
             for number, bad in enumerate(int(each) for each in chance.binomial(12, 0.05, 144 * 14))
         ]
         alarms += len(found_in(shown))
-    assert alarms == 0, "12 agents, two weeks, right on their objective"
+    assert alarms == 0, "6 agents, two weeks, right on their objective"
 
 
 def test_after_recovery_a_new_breach_is_told_again() -> None:
@@ -139,9 +139,16 @@ def test_that_it_cannot_be_told_yet_is_not_health() -> None:
 
 def test_state_is_small() -> None:
     detector, state = SloBurn((ANSWERS,)), SloBurn.State()
-    for each in windows((40_000, 10, 1)):
+    month = windows((2_100, 10, 1), gap_ms=20 * MINUTE_MS)
+    for each in (*month, *_after(month[-1], windows((800, 10, 1), gap_ms=MINUTE_MS // 2))):
         _update(detector, state, each)
     assert len(msgspec.msgpack.encode(state)) < 1_400
+
+
+def _after(last: Window, shown: list[Window]) -> list[Window]:
+    for each in shown:
+        each.start_ms += last.end_ms - START_MS
+    return shown
 
 
 @pytest.mark.parametrize(
