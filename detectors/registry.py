@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from detectors.base import BehaviourDetector, FleetDetector, SessionDetector, SummaryDetector
+from detectors.behaviour.clarification_rate import ClarificationRate
+from detectors.behaviour.completion_rate import CompletionRate
+from detectors.behaviour.error_rate import ErrorRate
+from detectors.behaviour.escalation_rate import EscalationRate
 from detectors.behaviour.judge_score import JudgeScore
 from detectors.behaviour.refusal_rate import RefusalRate
 from detectors.behaviour.version_regression import VersionRegression
+from detectors.behaviour.slo_burn import SloBurn
 from detectors.engine.telemetry_gap import TelemetryGap
 from detectors.fleet.shared_credential import SharedCredential
 from detectors.fleet.spawn_storm import SpawnStorm
+from detectors.objectives import Objective
 from detectors.session.bad_arguments import BadArguments
 from detectors.session.budget import Budget
 from detectors.session.context_growth import ContextGrowth
@@ -56,8 +64,13 @@ SESSION: tuple[SessionDetector, ...] = (
 )
 BEHAVIOUR: tuple[BehaviourDetector, ...] = (
     RefusalRate(),
+    EscalationRate(),
+    ErrorRate(),
+    CompletionRate(),
+    ClarificationRate(),
     JudgeScore(),
     VersionRegression(),
+    SloBurn(),
 )
 """Over an agent's behaviour, in the order they are shown a frame: the composite comes last."""
 FLEET: tuple[FleetDetector, ...] = (SpawnStorm(), SharedCredential())
@@ -67,3 +80,8 @@ FLEET_WINDOWS: tuple[BehaviourDetector, ...] = ()
 SUMMARIES: tuple[SummaryDetector, ...] = ()
 """Of an agent's sessions that have ended."""
 ENGINE: tuple[BehaviourDetector, ...] = (TelemetryGap(),)
+
+
+def behaviour(objectives: Sequence[Objective] = ()) -> tuple[BehaviourDetector, ...]:
+    """`BEHAVIOUR`, held to objectives."""
+    return tuple(SloBurn(tuple(objectives)) if isinstance(each, SloBurn) else each for each in BEHAVIOUR)
