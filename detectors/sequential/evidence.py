@@ -13,7 +13,7 @@ the onset, so bursts of alike requests are not taken for a change.
 ...     return since[:, 1] / since[:, 0] - before[:, 1] / before[:, 0]
 >>> weighed = weigh(history, 100, log_e)
 >>> round(float(np.exp(weighed.log_total))), float(weighed.before[0])
-(880, 120.0)
+(840, 160.0)
 """
 
 from __future__ import annotations

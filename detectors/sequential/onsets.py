@@ -15,7 +15,7 @@ frozen reference, so that a creep which the reference follows is still seen.
 >>> for at in range(5_000):
 ...     taken = take(history, spans, at, [1.0, 0.5])
 >>> counts = [stretch.sums[0] for stretch in history.recent]
->>> len(counts) < 60, sum(counts) + history.reference[0], history.frozen[0] < 400
+>>> len(counts) < 80, sum(counts) + history.reference[0], history.frozen[0] < 400
 (True, 5000.0, True)
 """
 
@@ -30,8 +30,6 @@ import msgspec
 
 Direction = Literal["rise", "fall", "both"]
 
-FINEST = 8
-RESOLUTION = 8
 BLOCK = 64
 
 
@@ -59,23 +57,26 @@ class Stretch(msgspec.Struct, array_like=True):
 
 class History(msgspec.Struct):
     """Sums of the reference (everything before the oldest onset in question), of what entered it first, and
-    the stretches since.
+    the stretches since, of which the last `fresh` were not looked at for joining.
     """
 
     reference: list[float] = []
     frozen: list[float] = []
     recent: list[Stretch] = []
+    fresh: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """How many observations an onset may lie back, how many the reference remembers, and how many stay as
-    the frozen reference.
+    """How many observations an onset may lie back, how many the reference remembers, how many stay as the
+    frozen reference; the smallest stretch, and the share of its age that a stretch may have.
     """
 
     horizon: int = 8_000
     memory: int = 20_000
     freeze: int = 2_000
+    finest: int = 4
+    resolution: int = 8
 
 
 class Taken(IntEnum):
@@ -90,12 +91,13 @@ def take(history: History, spans: Spans, at: int, sums: Sequence[float]) -> Take
     """Takes observations in: their count, their total, and a test's own sums."""
     row = [*sums, sums[1] * sums[1] / sums[0], 1]
     recent = history.recent
-    if recent and recent[-1].sums[0] + row[0] <= FINEST:
+    if recent and recent[-1].sums[0] + row[0] <= spans.finest:
         recent[-1].sums = _joined(recent[-1].sums, row)
         return Taken.ADDED
     recent.append(Stretch(at, row))
+    history.fresh += 1
     # Joining costs; a few stretches too many do not.
-    return _coarsen(history, spans) if len(recent) % RESOLUTION == 0 else Taken.ADDED
+    return _coarsen(history, spans) if history.fresh >= spans.resolution else Taken.ADDED
 
 
 def restart(history: History, spans: Spans, began: int) -> None:
@@ -103,7 +105,7 @@ def restart(history: History, spans: Spans, began: int) -> None:
     for stretch in history.recent:
         if stretch.began < began:
             _learn(history, spans, stretch.sums)
-    history.recent = []
+    history.recent, history.fresh = [], 0
 
 
 def known(history: History) -> list[float]:
@@ -157,7 +159,7 @@ def _coarsen(history: History, spans: Spans) -> Taken:
     kept: list[Stretch] = []
     age = 0.0
     for stretch in reversed(history.recent):
-        if kept and kept[-1].sums[0] + stretch.sums[0] <= (age - kept[-1].sums[0]) / RESOLUTION:
+        if kept and kept[-1].sums[0] + stretch.sums[0] <= (age - kept[-1].sums[0]) / spans.resolution:
             kept[-1] = Stretch(stretch.began, _joined(stretch.sums, kept[-1].sums))
         else:
             kept.append(stretch)
@@ -168,5 +170,5 @@ def _coarsen(history: History, spans: Spans) -> Taken:
         age -= kept[0].sums[0]
         _learn(history, spans, kept.pop(0).sums)
         taken = Taken.LEARNED
-    history.recent = kept
+    history.recent, history.fresh = kept, 0
     return taken

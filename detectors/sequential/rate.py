@@ -92,9 +92,7 @@ class RateChange:
         if count <= 0:
             return None
         taken = onsets.take(state, self.spans, at, (count, hits))
-        hopeless = state.rate >= 0 and not screens.promising(
-            state, count, _gains(state.rate, self._ratios[::2], max(count, hits), hits)
-        )
+        hopeless = not self._look(state, max(count, hits), hits)
         if taken:
             count, hits = onsets.settled(state)[:2]
             state.rate = _share(count, hits) if count >= SETTLED else -1.0
@@ -129,6 +127,14 @@ class RateChange:
         sums = onsets.known(state)
         return Reference(sums[0], _share(sums[0], sums[1])) if sums else Reference(0.0, 0.5)
 
+    def _look(self, state: State, count: float, hits: float) -> bool:
+        """The quick look. Without a hit there is less evidence of a rise than before, not more."""
+        likelier = {"rise": hits > 0, "fall": hits < count, "both": True}[self.direction]
+        if state.rate < 0:
+            return likelier
+        gains = [hits * log(ratio) - count * log1p(state.rate * (ratio - 1.0)) for ratio in self._ratios[::2]]
+        return screens.promising(state, count, gains) and likelier
+
     @property
     def _ratios(self) -> tuple[float, ...]:
         return _ratios(self.direction, self.odds_ratios)
@@ -145,10 +151,6 @@ class RateChange:
         share = successes / (successes + failures)
         tempered = (changed - unchanged[:, None]) / dispersion(before, share * (1.0 - share))[:, None]
         return log_sum_exp(tempered) - log(logit.shape[1])
-
-
-def _gains(rate: float, ratios: tuple[float, ...], count: float, hits: float) -> list[float]:
-    return [hits * log(ratio) - count * log1p(rate * (ratio - 1.0)) for ratio in ratios]
 
 
 def _share(count: float, hits: float) -> float:
