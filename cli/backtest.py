@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from cli.errors import UserError
 from config.kafka import client_options
+from config.objectives import Objective
 from config.settings import Settings
 from detectors.base import Source
 from detectors.offline import Engine
@@ -46,10 +47,15 @@ class Line:
 
 
 def backtest(
-    lines: Iterator[Line], totals: Totals, *, window_ms: int, lateness_ms: int
+    lines: Iterator[Line],
+    totals: Totals,
+    *,
+    window_ms: int,
+    lateness_ms: int,
+    objectives: Sequence[Objective] = (),
 ) -> Iterator[Detection]:
     """Detections of the recorded messages, in the order they are made; `totals` is counted up meanwhile."""
-    engine = Engine(window_ms=window_ms, lateness_ms=lateness_ms)
+    engine = Engine(window_ms=window_ms, lateness_ms=lateness_ms, objectives=objectives)
     for line in lines:
         topic, partition, offset = line.source
         for item in decode(line.value, topic, partition, offset, None):

@@ -34,6 +34,10 @@ def backtest(
     ],
     config: Config = None,
     bootstrap: Bootstrap = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option("--policy", metavar="FILE", help="Hold agents to its objectives.  [WATCHKEEPER_POLICY]"),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Detections as JSON lines and nothing else.")
     ] = False,
@@ -44,12 +48,14 @@ def backtest(
     """
     from cli.backtest import Line, Totals
     from cli.backtest import backtest as run
+    from config import objectives
     from schemas.detection import DETECTION
 
     settings = settings_from(config, bootstrap=bootstrap)
     for name in files:
         if not name.startswith(_KAFKA_PREFIX) and not Path(name).is_file():
             raise UserError(f"no file {name}: give JSON-lines files of agent events, or kafka:TOPIC")
+    promised = objectives.load(policy or settings.policy)
     totals = Totals()
     table = Table("time", "detector", "severity", "agent", "session", "what")
     bar = Progress(
@@ -73,7 +79,8 @@ def backtest(
 
     with bar:
         stream = settings.stream
-        for found in run(lines(), totals, window_ms=stream.window_ms, lateness_ms=stream.lateness_ms):
+        options = {"window_ms": stream.window_ms, "lateness_ms": stream.lateness_ms}
+        for found in run(lines(), totals, objectives=promised, **options):
             if as_json:
                 sys.stdout.write(DETECTION.dump_json(found).decode() + "\n")
                 continue

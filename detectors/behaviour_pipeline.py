@@ -23,9 +23,10 @@ from detectors.base import (
     slot,
 )
 from detectors.learning import Learned, Learner
+from detectors.objectives import Objective
 from detectors.profile import AgentProfile
 from detectors.records import AgentRecord, Frame, Progress
-from detectors.registry import BEHAVIOUR, ENGINE, FLEET, FLEET_WINDOWS, SUMMARIES
+from detectors.registry import ENGINE, FLEET, FLEET_WINDOWS, SUMMARIES, behaviour
 from detectors.summary import AgentUse, Fact, SessionSummary
 from detectors.windows import FLEET_AGENT, Mark, Window, WindowRecord
 from schemas.detection import Detection
@@ -52,6 +53,8 @@ class BehaviourPipeline:
     Summaries are learned from at once, and shown, a sample of them, in the order of their ends. Facts count
     at once. Those of one source partition come in the order of their events, so one that is not after the
     last is one received twice.
+
+    `objectives` is what agents are held to, unless `detectors` are given.
     """
 
     def __init__(
@@ -62,11 +65,12 @@ class BehaviourPipeline:
         fleet_windows: Sequence[BehaviourDetector] = FLEET_WINDOWS,
         summaries: Sequence[SummaryDetector] | None = None,
         learner: Learner = Learner(),  # noqa: B008 - frozen
+        objectives: Sequence[Objective] = (),
     ) -> None:
         if summaries is None:
             summaries = SUMMARIES if detectors is None else ()
         if detectors is None:
-            detectors = (*BEHAVIOUR, *ENGINE)
+            detectors = (*behaviour(objectives), *ENGINE)
         self.source_partitions = source_partitions
         self.stale = 0
         self._detectors = [(slot(one), one) for one in detectors]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from detectors.base import BehaviourDetector, FleetDetector, Halts, Profiles, SessionDetector, Source
 from detectors.behaviour_pipeline import BehaviourPipeline, BehaviourPipelineOutput
+from detectors.objectives import Objective
 from detectors.profile import AgentProfile
 from detectors.registry import FLEET, SESSION
 from detectors.session_pipeline import SessionPipeline, SessionPipelineOutput
@@ -22,9 +23,9 @@ class Engine:
     """One partition of everything. Time is that of the events: nothing is due until an event says so, or
     `finish`.
 
-    Parameters as of `SessionPipeline`; give `session=()`, `behaviour=()` or `fleet=()` to run without some
-    detectors. What it learns of an agent is known to its sessions at once. `health` is the newest of each
-    agent, by ``tenant/agent``.
+    Parameters as of `SessionPipeline` and `BehaviourPipeline`; give `session=()`, `behaviour=()` or
+    `fleet=()` to run without some detectors. What it learns of an agent is known to its sessions at once.
+    `health` is the newest of each agent, by ``tenant/agent``.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Engine:
         *,
         window_ms: int = 10_000,
         lateness_ms: int = 2_000,
+        objectives: Sequence[Objective] = (),
     ) -> None:
         self.profiles = Profiles()
         self.halts = Halts()
@@ -47,7 +49,7 @@ class Engine:
             lateness_ms=lateness_ms,
             checkpointed=False,
         )
-        self.behaviour = BehaviourPipeline(1, behaviour, fleet)
+        self.behaviour = BehaviourPipeline(1, behaviour, fleet, objectives=objectives)
         self.health: dict[str, AgentHealth] = {}
         self._offset = -1
         self._window_offset = -1

@@ -11,8 +11,8 @@ from detectors.behaviour.error_rate import ErrorRate
 from detectors.behaviour.escalation_rate import EscalationRate
 from detectors.behaviour.judge_score import JudgeScore
 from detectors.behaviour.refusal_rate import RefusalRate
-from detectors.behaviour.version_regression import VersionRegression
 from detectors.behaviour.slo_burn import SloBurn
+from detectors.behaviour.version_regression import VersionRegression
 from detectors.engine.telemetry_gap import TelemetryGap
 from detectors.fleet.shared_credential import SharedCredential
 from detectors.fleet.spawn_storm import SpawnStorm

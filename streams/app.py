@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 
+from config import objectives
 from config.kafka import client_options
 from config.settings import Settings
 from streams import behaviour, otlp, sessions
@@ -19,7 +20,11 @@ from watchkeeper_client.control import TRUSTED_KEYS_VARIABLE, TrustedKeys
 
 
 def stages(settings: Settings) -> tuple[Stage, ...]:
-    """otlp → sessions → behaviour."""
+    """otlp → sessions → behaviour.
+
+    Raises:
+        PolicyError: an objective of the policy file cannot be used.
+    """
     partitions, stream = settings.kafka.partitions, settings.stream
     return (
         otlp.otlp_stage(),
@@ -30,7 +35,7 @@ def stages(settings: Settings) -> tuple[Stage, ...]:
             follow_broker_clock=stream.idle_clock == "broker",
             trusted_keys=LateKeys(partial(trusted_keys, settings)),
         ),
-        behaviour.stage(source_partitions=partitions),
+        behaviour.stage(source_partitions=partitions, objectives=objectives.load(settings.policy)),
     )
 
 
@@ -73,6 +78,8 @@ def run_worker(settings: Settings, on_ready: Callable[[], None]) -> None:
         BrokerError: no broker.
         TopicError: a topic is missing, or its partitions are not as many as the settings say. Windows are
             closed by the marks of all partitions of `agent.events`: with a wrong count they would never be.
+        PolicyError: an objective of the policy file cannot be used.
     """
+    objectives.load(settings.policy)  # Told before anything starts.
     asyncio.run(check_topics(settings.kafka))
     run_process(lambda: stages(settings), worker_settings(settings), on_ready=on_ready)

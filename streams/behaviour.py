@@ -4,12 +4,13 @@ say, over all partitions, what its healthy sessions teach, and what shows in the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from detectors import windows
 from detectors.base import Source
+from detectors.objectives import Objective
 from detectors.pipeline import BehaviourPipeline
 from detectors.profile import AgentProfile
 from schemas import topics
@@ -22,17 +23,20 @@ from streams.stage import Output, RecordBatch, Stage
 NAME = "behaviour"
 
 
-def stage(*, source_partitions: int) -> Stage:
+def stage(*, source_partitions: int, objectives: Sequence[Objective] = ()) -> Stage:
     """The stage.
 
     Args:
         source_partitions: partitions of `agent.events`: a window is closed when the marks of all of them have
             passed its end.
+        objectives: what agents are held to.
     """
     return Stage(
         name=NAME,
         sources=(topics.WINDOWS,),
-        make=lambda _partition: BehaviourProcessor(BehaviourPipeline(source_partitions)),
+        make=lambda _partition: BehaviourProcessor(
+            BehaviourPipeline(source_partitions, objectives=objectives)
+        ),
         outputs=(topics.DETECTIONS, topics.PROFILES, topics.HEALTH, topics.DEAD),
     )
 
