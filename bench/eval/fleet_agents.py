@@ -52,11 +52,11 @@ class Kind:
 
 
 KINDS: Final = (
-    Kind("support", 30, 120, "consumer", 6, (0.005, 0.04), (90, 220)),
-    Kind("coding", 14, 14, "office", 6, (0.0005, 0.004), (120, 300)),
-    Kind("extraction", 18, 220, "office", 1.5, (0.0005, 0.003), (150, 500)),
-    Kind("pair", 14, 30, "office", 4, (0.002, 0.01), (150, 400)),
-    Kind("router", 12, 400, "global", 6, (0.001, 0.01), (8, 16)),
+    Kind("support", 30, 80, "consumer", 6, (0.005, 0.04), (90, 220)),
+    Kind("coding", 14, 9, "office", 6, (0.0005, 0.004), (120, 300)),
+    Kind("extraction", 18, 180, "office", 1.5, (0.0005, 0.003), (150, 500)),
+    Kind("pair", 14, 22, "office", 4, (0.002, 0.01), (150, 400)),
+    Kind("router", 12, 320, "global", 6, (0.001, 0.01), (8, 16)),
     Kind("batch", 12, 60, "nightly", 20, (0.0005, 0.005), (300, 900)),
 )
 _HUMPS: Final[dict[str, tuple[float, float, tuple[tuple[float, float, float], ...]]]] = {
@@ -150,7 +150,7 @@ def _agent(name: str, tenant: str, kind: Kind, days: int, rng: np.random.Generat
         tenant=tenant,
         kind=kind,
         zone_h=int(rng.choice((-8, -5, 0, 1, 1, 8))),
-        sessions_a_day=kind.sessions_a_day * float(rng.lognormal(0, 0.7)),
+        sessions_a_day=kind.sessions_a_day * float(rng.lognormal(0, 0.6)),
         provider=int(rng.choice(len(PROVIDERS), p=(0.5, 0.35, 0.15))),
         refusal=_between(kind.refusal, rng),
         error=_between((0.001, 0.008), rng),

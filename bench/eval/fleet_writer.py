@@ -26,7 +26,7 @@ Event = dict[str, Any]
 
 HICCUP_ERRORS: Final = 0.05
 MAX_ATTEMPTS: Final = 5
-MAX_OUTPUT_TOKENS: Final = 4_096
+MAX_OUTPUT_TOKENS: Final = 16_384
 LLM_ERRORS: Final = ("rate_limit_exceeded", "timeout", "server_error", "overloaded_error")
 TOOL_ERRORS: Final = ("timeout", "not_found", "connection_reset")
 _LANGUAGE_STEPS: Final = np.cumsum(LANGUAGE_SHARES)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from bench.eval.fleet_agents import START_MS
 from bench.eval.null import Alarm, Counted
+from bench.eval.picture import save
 
 HOURS_A_DAY = 24
 COLOURS = {"critical": "#c0392b", "warning": "#e6a100", "info": "#8899aa"}
@@ -29,9 +30,7 @@ def draw(counted: Counted, target: Path) -> None:
         _rhythm(pane, name, counted.kinds[name], counted)
     panes[len(shown) - 1].set_xlabel("day (Monday first); sessions begun in an hour")
     _by_detector(panes[-1], counted.alarms, counted.agent_months)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, pil_kwargs={"optimize": True})
-    plt.close(figure)
+    save(figure, target)
 
 
 def _shown(counted: Counted) -> list[str]:
