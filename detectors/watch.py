@@ -95,13 +95,16 @@ class Watch(Generic[Series]):
         Whether a change is worth a critical alarm, were it certain.
     recovery
         How many observations it takes at least until an alarm is over.
+    seasonal
+        Whether hours differ, which takes some days and some room to learn.
     """
 
     detector: str
     severe: Callable[[Reading], bool]
     recovery: int = RECOVERY
+    seasonal: bool = True
 
-    def observe(
+    def observe(  # noqa: PLR0913 - what a kind of series knows of itself, by keyword
         self,
         series: Series,
         *,
@@ -112,6 +115,7 @@ class Watch(Generic[Series]):
         restart: Callable[[int], None],
         gain: Callable[[float, float], float],
         among: int = 1,
+        mild: bool = False,
     ) -> Raised | None:
         """Take observations in, unless the series is known to be bad, and say what that raises.
 
@@ -121,13 +125,15 @@ class Watch(Generic[Series]):
             restart: has the test forget what came since.
             gain: their log likelihood ratio of one level (rate or mean) over another.
             among: how many series of the agent the detector watches.
+            mild: a change is a warning at most.
         """
         if count <= 0:
             return None
         if series.first_ms < 0:
             series.first_ms = at_ms
         series.observations += count
-        series.season.note(at_ms, count, total, alarmed=bool(series.severity))
+        if self.seasonal:
+            series.season.note(at_ms, count, total, alarmed=bool(series.severity))
         if series.settled:
             if self._recovers(series, count, gain):
                 restart(FORGET)
@@ -140,12 +146,14 @@ class Watch(Generic[Series]):
             if series.severity and not series.settled:
                 self._fade(series, count, now is None or now.run_length < FADED * warning)
             return None
-        return self._raise(series, now, warning, self._level(series, "critical", at_ms, among), restart)
+        critical = self._level(series, "critical", at_ms, among)
+        severe = now.run_length >= critical and not mild and self.severe(now)
+        return self._raise(series, now, critical if severe else warning, severe, restart)
 
     def _raise(
-        self, series: Watching, now: Reading, warning: float, critical: float, restart: Callable[[int], None]
+        self, series: Watching, now: Reading, level: float, severe: bool, restart: Callable[[int], None]
     ) -> Raised | None:
-        severity: Severity = "critical" if now.run_length >= critical and self.severe(now) else "warning"
+        severity: Severity = "critical" if severe else "warning"
         # An onset that was told of is not told of again when evidence that had faded comes back.
         news = severity != series.severity and (severity == "critical" or now.began != series.began)
         series.severity = severity
@@ -157,9 +165,7 @@ class Watch(Generic[Series]):
             # What came since it settled is all bad.
             restart(FORGET if series.settled else now.began)
             series.settled = True
-        if not news:
-            return None
-        return Raised(severity, now, critical if severity == "critical" else warning)
+        return Raised(severity, now, level) if news else None
 
     def _level(self, series: Watching, severity: Severity, at_ms: float, among: int) -> float:
         return level(
@@ -200,9 +206,16 @@ class RateWatch:
     test: RateChange
 
     def observe(
-        self, series: RateSeries, count: float, hits: float, at_ms: float, *, among: int = 1
+        self,
+        series: RateSeries,
+        count: float,
+        hits: float,
+        at_ms: float,
+        *,
+        among: int = 1,
+        mild: bool = False,
     ) -> Raised | None:
-        """Take `count` observations in, of which `hits` were hits."""
+        """Take `count` observations in, of which `hits` were hits; `among` and `mild` as for a `Watch`."""
 
         def exposure() -> float:
             return count * series.season.factor(at_ms)
@@ -216,6 +229,7 @@ class RateWatch:
             restart=lambda began: self.test.restart(series.test, began),
             gain=lambda one, other: _rate_gain(exposure(), hits, one, other),
             among=among,
+            mild=mild,
         )
 
     def standing(self, series: RateSeries, metric: str) -> Standing:
