@@ -48,11 +48,12 @@ class Reading(NamedTuple):
 
 class Stretch(msgspec.Struct, array_like=True):
     """Consecutive observations: where they began, and sums: count, total, a test's own, then the sum over
-    blocks of total²/count and the number of blocks.
+    blocks of total²/count and the number of blocks. Counts stay whole numbers when
+    encoded: of those a state mostly consists, and they take a byte or two.
     """
 
     began: int
-    sums: list[float]
+    sums: list[int | float]
 
 
 class History(msgspec.Struct):
