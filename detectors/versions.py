@@ -12,7 +12,7 @@ days; the new one is then what the next is compared with, unless it was worse or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -202,8 +202,14 @@ class Versions(msgspec.Struct):
             line.hour = [0.0, 0.0]
 
 
-def _versions_in(parts: Iterable[str]) -> list[tuple[str, str]]:
-    found = dict.fromkeys(version for key in parts for version in versions_of(key))
+def _versions_in(parts: dict[str, Activity]) -> list[tuple[str, str]]:
+    found = {
+        (part, value)
+        for key, activity in parts.items()
+        for part, value in versions_of(key)
+        # A call that failed does not say which model would have answered, only which was asked for.
+        if part != "model" or activity.llm_calls > activity.llm_errors
+    }
     return sorted(found, key=lambda version: (_RANK.get(version[0], len(_RANK)), version))
 
 

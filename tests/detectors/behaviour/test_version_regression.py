@@ -154,6 +154,14 @@ def test_agents_of_which_little_is_known_and_ids_that_look_like_versions_start_n
     assert len(state.values["model"]) <= 12
 
 
+def test_calls_that_fail_before_a_model_answers_are_not_of_a_new_model() -> None:
+    rng = np.random.default_rng(9)
+    frames = [window(number, parts={"model=m-2024": sessions(rng, 10, 0.9)}) for number in range(100)]
+    failed = Activity(llm_calls=6, llm_errors=6)
+    frames += [window(number, parts={"model=m": failed}) for number in range(100, 110)]
+    assert run_windows(VersionRegression(), frames) == []
+
+
 def test_the_standing_follows_the_trial_and_is_well_again_after_a_rollback() -> None:
     state, rng = Versions(), np.random.default_rng(7)
 
