@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from detectors.base import BehaviourDetector, FleetDetector, SessionDetector, SummaryDetector
+from detectors.behaviour.canary import Canary
 from detectors.behaviour.clarification_rate import ClarificationRate
 from detectors.behaviour.completion_rate import CompletionRate
 from detectors.behaviour.error_rate import ErrorRate
 from detectors.behaviour.escalation_rate import EscalationRate
+from detectors.behaviour.health_score import HealthScore
 from detectors.behaviour.judge_score import JudgeScore
 from detectors.behaviour.refusal_rate import RefusalRate
 from detectors.behaviour.slo_burn import SloBurn
@@ -64,6 +66,7 @@ SESSION: tuple[SessionDetector, ...] = (
 )
 BEHAVIOUR: tuple[BehaviourDetector, ...] = (
     RefusalRate(),
+    Canary(),
     EscalationRate(),
     ErrorRate(),
     CompletionRate(),
@@ -71,6 +74,7 @@ BEHAVIOUR: tuple[BehaviourDetector, ...] = (
     JudgeScore(),
     VersionRegression(),
     SloBurn(),
+    HealthScore(),
 )
 """Over an agent's behaviour, in the order they are shown a frame: the composite comes last."""
 FLEET: tuple[FleetDetector, ...] = (SpawnStorm(), SharedCredential())
