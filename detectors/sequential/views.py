@@ -23,13 +23,11 @@ from typing import Final
 import msgspec
 
 HOUR_MS: Final = 3_600_000
-DAY_HOURS: Final = 24
-WEEK_HOURS: Final = 168
+DAY_HOURS, WEEK_HOURS = 24, 168
 NAMES: Final = ("step", "swing", "trend", "roughness", "of the hour", "unexplained", "run", "level")
 """value against a short and a long mean; a short mean against a long one; how large changes are; value
 against its hour of the day; beyond all that was expected; many in a row on one side; the smoothed value."""
-SETTLED: Final = 20
-TINY: Final = 1e-12
+SETTLED, TINY = 20, 1e-12
 
 
 class ViewState(msgspec.Struct, array_like=True):
