@@ -49,7 +49,7 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     declared at a start) are the names' hashes, joined; `foreign_credentials` are hashes of agent and
     credential of those used undeclared.
     `makeups` is what each agent is made of as far as it has said, `confidence` the last one stated,
-    `judged` the last scores of a few evaluations, `errors` calls that failed.
+    `judged` the last scores of a few evaluations, `errors` calls that failed, `effects` those that succeeded and name an effect.
     `taught`: there is nothing more to learn from this session; `told`: it has ended, and was summed up.
     `opened_hour` (hours since 1970, of the first event) tells a session from one of the same name that was
     forgotten before.
@@ -91,6 +91,7 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     confidence: float | None = None
     judged: dict[str, float] = {}
     errors: int = 0
+    effects: int = 0
     escalations: int = 0
     clarifications: int = 0
     taught: bool = False
@@ -263,7 +264,7 @@ class Standing(msgspec.Struct, frozen=True):
 
 class WindowContext(Context):
     """One agent and the frame shown, or the time that has come. `source` is the last window record in it,
-    `activity` all of its slices together, `standings` what detectors have said of the agent in this frame.
+    `activity` all of its slices together, `standings` what each detector said last of the agent.
     """
 
     session: None

@@ -352,7 +352,7 @@ class BehaviourPipeline:
         offset = record.applied.get(topic, 0) if frame is None else frame.to_offset
         context.source = Source(topic, partition, offset)
         context.from_offset = offset if frame is None else frame.from_offset
-        context.standings = {}
+        context.standings = record.standings
         return context
 
     def _state(self, record: AgentRecord, name: str) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from detectors.base import SessionFacts
+from detectors.base import SessionFacts, Standing
 from detectors.bounded import put
 from detectors.learning import Learned
 from detectors.summary import Fact, Lesson, SessionSummary
@@ -145,6 +145,7 @@ class StoredAgent(msgspec.Struct, array_like=True):
     heard: dict[str, Place] = {}
     frame: Frame | None = None
     sessions: list[SessionSummary] = []
+    standings: dict[str, Standing] = {}
 
 
 class AgentRecord(msgspec.Struct):
@@ -152,7 +153,8 @@ class AgentRecord(msgspec.Struct):
 
     `pending` is the windows that wait for their end to pass everywhere, by start and source partition, each
     with the offset it was read at. Windows that start before `floor_ms` have been closed. `heard` is the
-    place of the last event, by source partition, that a summary or fact was of.
+    place of the last event, by source partition, that a summary or fact was of. `standings` is what each
+    detector said last of the agent.
     """
 
     tenant: str
@@ -165,6 +167,7 @@ class AgentRecord(msgspec.Struct):
     heard: dict[str, Place] = {}
     frame: Frame | None = None
     sessions: list[SessionSummary] = []
+    standings: dict[str, Standing] = {}
     restored: dict[str, int] | None = None
     dirty: bool = False
     due_ms: float = math.inf
@@ -191,6 +194,7 @@ class AgentRecord(msgspec.Struct):
                 self.heard,
                 self.frame,
                 self.sessions,
+                self.standings,
             )
         )
 
@@ -221,6 +225,7 @@ class AgentRecord(msgspec.Struct):
             heard=stored.heard,
             frame=stored.frame,
             sessions=stored.sessions,
+            standings=stored.standings,
             restored=dict(stored.applied),
         )
 

@@ -37,6 +37,8 @@ FORGET: Final = -1
 FADED_HITS: Final = 16
 FADED: Final = 0.1
 """A warning is over when its evidence has stayed below this share of the level."""
+MOST_MILD: Final = 0.99
+"""What evidence is worth at most while it is no warning."""
 LEAST_RATE: Final = 1e-4
 """Rates are taken to be at least this far from 0 and 1."""
 
@@ -47,7 +49,8 @@ class Watching(msgspec.Struct):
     """What a series remembers beside its test: when it was first seen, how many observations it has had, its
     season, and the alarm it is in: its severity, when it began, the level before and after. Once `settled`,
     the series is known to be bad; `recovered` is the evidence that it no longer is. `count` is of the
-    observations since the last one that spoke for the alarm.
+    observations since the last one that spoke for the alarm. `evidence` is that of the last reading, in
+    levels of a warning.
     """
 
     first_ms: float = -1.0
@@ -60,6 +63,7 @@ class Watching(msgspec.Struct):
     settled: bool = False
     recovered: float = 0.0
     count: float = 0.0
+    evidence: float = 0.0
 
 
 class RateSeries(Watching):
@@ -142,6 +146,8 @@ class Watch(Generic[Series]):
                 return None
         now = reading()
         warning = self._level(series, "warning", at_ms, among)
+        # A frame that is not worth a reading says that there is less evidence, not that there is none.
+        series.evidence = now.run_length / warning if now is not None else series.evidence / 2
         if now is None or now.run_length < warning:
             if series.severity and not series.settled:
                 self._fade(series, count, now is None or now.run_length < FADED * warning)
@@ -194,7 +200,7 @@ class Watch(Generic[Series]):
             return False
         series.settled = False
         series.severity = ""
-        series.recovered = series.count = 0.0
+        series.recovered = series.count = series.evidence = 0.0
         return True
 
 
@@ -235,7 +241,7 @@ class RateWatch:
     def standing(self, series: RateSeries, metric: str) -> Standing:
         """How the series stands: not told before the test's own minimum of evidence."""
         known = self.test.reference(series.test)
-        return _standing(series, metric, known.observations >= self.test.min_reference, known.rate)
+        return standing_of(series, metric, known.observations >= self.test.min_reference, known.rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +287,7 @@ class MeanWatch:
     def standing(self, series: MeanSeries, metric: str) -> Standing:
         """How the series stands: not told before the test's own minimum of evidence."""
         known = self.test.reference(series.test)
-        return _standing(series, metric, known.observations >= self.test.min_reference, known.mean)
+        return standing_of(series, metric, known.observations >= self.test.min_reference, known.mean)
 
 
 def _rate_gain(count: float, hits: float, one: float, other: float) -> float:
@@ -329,10 +335,11 @@ def worst(standings: Iterable[Standing]) -> Standing:
     return max(standings, key=lambda each: _RANKS[each.verdict])
 
 
-def _standing(series: Watching, metric: str, enough: bool, expected: float) -> Standing:
+def standing_of(series: Watching, metric: str, enough: bool, expected: float) -> Standing:
+    """How a series stands that has, or has not, shown enough to tell."""
     if series.severity:
         deviation = 2.0 if series.severity == "critical" else 1.0
         return Standing(series.severity, metric, series.after, series.before, deviation)
     if not enough:
         return Standing("cannot tell", metric)
-    return Standing("healthy", metric, expected, expected)
+    return Standing("healthy", metric, expected, expected, min(series.evidence, MOST_MILD))

@@ -11,12 +11,14 @@ from schemas.base import Contract, Identifier, Utc
 HEALTH_SCHEMA: Final = "agent.health/1"
 
 HealthState = Literal["healthy", "degraded", "unhealthy", "cannot tell"]
-PartState = Literal["healthy", "warning", "critical", "cannot tell"]
+PartState = Literal["healthy", "warning", "critical", "cannot tell", "shown"]
 Score = Annotated[float, Field(ge=0, le=100)]
 
 
 class HealthPart(Contract):
-    """One respect. Without evidence it has no score and does not count in the whole."""
+    """One respect. Without evidence it has no score and does not count in the whole; what is `shown` is not
+    judged, and stands for reading beside the others.
+    """
 
     state: PartState
     score: Score | None = Field(default=None, description="100 is normal.")
@@ -34,8 +36,11 @@ class AgentHealth(Contract):
     agent: Identifier
     time: Utc = Field(description="Event time up to which it speaks.")
     state: HealthState
+    since: Utc | None = Field(default=None, description="Event time from which on it has been so.")
     score: Score | None = Field(default=None, description="None when it cannot be told.")
-    parts: dict[Identifier, HealthPart] = Field(default_factory=dict, description="By detector.")
+    parts: dict[Identifier, HealthPart] = Field(
+        default_factory=dict, description="By detector; `step_success` and `end_to_end` besides."
+    )
 
 
 HEALTH: TypeAdapter[AgentHealth] = TypeAdapter(AgentHealth)
