@@ -9,6 +9,7 @@ session's facts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import log1p
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -25,6 +26,7 @@ MAX_CALL_S: Final = 1e4
 MAX_CALL_TOKENS: Final = 10**9
 MAX_CALL_USD: Final = 1e6
 CALIBRATION_BINS: Final = 10
+SCORE_BINS: Final = 20
 RIGHT: Final = {"completed": True, "failed": False, "refused": False, "abandoned": False}
 """What an outcome says of the answers in the session; others say nothing."""
 
@@ -46,6 +48,21 @@ class Moments(msgspec.Struct, omit_defaults=True):
         self.count += other.count
         self.sum_micro += other.sum_micro
         self.sum_squares_micro += other.sum_squares_micro
+
+
+class Scores(Moments, omit_defaults=True):
+    """Moments, and counts by twentieths."""
+
+    bins: dict[int, int] = {}
+
+    def add(self, value: float) -> None:
+        Moments.add(self, value)
+        count_in(self.bins, min(int(value * SCORE_BINS), SCORE_BINS - 1))
+
+    def merge(self, other: Moments) -> None:
+        Moments.merge(self, other)
+        if isinstance(other, Scores):
+            merge_bins(self.bins, other.bins)
 
 
 class CallCounts(msgspec.Struct, omit_defaults=True):
@@ -140,7 +157,8 @@ class Activity(msgspec.Struct, omit_defaults=True, kw_only=True):
     sessions_escalated: int = 0
     sessions_clarified: int = 0
     session_cost_bins: dict[int, int] = {}
-    evaluations: dict[str, Moments] = {}
+    session_work: Moments = msgspec.field(default_factory=Moments)
+    evaluations: dict[str, Scores] = {}
     evaluators: dict[str, CallCounts] = {}
     canaries: dict[str, CallCounts] = {}
     feedback: dict[str, int] = {}
@@ -177,6 +195,8 @@ class Activity(msgspec.Struct, omit_defaults=True, kw_only=True):
                 merge_under(getattr(self, name), theirs, make, most=most, rest=rest)
         if other.ttft_s.count:
             self.ttft_s.merge(other.ttft_s)
+        if other.session_work.count:
+            self.session_work.merge(other.session_work)
 
 
 Named = TypeVar("Named", bound=Mergeable)
@@ -194,7 +214,7 @@ _COUNTS: Final = (
 )
 _NAMED: Final[tuple[tuple[str, Any, int, str | None], ...]] = (
     ("tools", ToolUse, MAX_NAMES, OTHER),
-    ("evaluations", Moments, MAX_NAMES, OTHER),
+    ("evaluations", Scores, MAX_NAMES, OTHER),
     ("evaluators", CallCounts, MAX_NAMES, OTHER),
     ("canaries", CallCounts, MAX_NAMES, OTHER),
     ("calibration", Calibration, MAX_NAMES, OTHER),
@@ -215,6 +235,7 @@ def _add_session_end(activity: Activity, event: Any, facts: Any) -> None:
         activity.sessions_escalated += 1
     if facts.clarifications:
         activity.sessions_clarified += 1
+    activity.session_work.add(log1p(facts.tool_calls) + log1p(facts.effects))
     if facts.llm_calls and not facts.cost_unknown_calls:
         count_in(activity.session_cost_bins, log_bin(facts.cost_usd * 1e6))
     if outcome in RIGHT:
@@ -284,7 +305,7 @@ def _add_escalation(activity: Activity, _event: Any, _facts: Any) -> str:
 
 
 def _add_evaluation(activity: Activity, event: Any, facts: Any) -> str | None:
-    _of(activity.evaluations, event.name, Moments).add(event.score)
+    _of(activity.evaluations, event.name, Scores).add(event.score)
     if event.evaluator is not None:
         _of(activity.evaluators, event.evaluator, CallCounts).add(event.score < 0.5)
     right = event.score >= 0.5

@@ -49,7 +49,8 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     declared at a start) are the names' hashes, joined; `foreign_credentials` are hashes of agent and
     credential of those used undeclared.
     `makeups` is what each agent is made of as far as it has said, `confidence` the last one stated,
-    `judged` the last scores of a few evaluations, `errors` calls that failed, `effects` those that succeeded and name an effect.
+    `judged` the last scores of a few evaluations, `errors` calls that failed, `effects` tool calls that
+    succeeded and name an effect.
     `taught`: there is nothing more to learn from this session; `told`: it has ended, and was summed up.
     `opened_hour` (hours since 1970, of the first event) tells a session from one of the same name that was
     forgotten before.

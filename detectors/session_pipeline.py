@@ -439,8 +439,10 @@ class SessionPipeline:
         facts.steps = facts.llm_calls if facts.llm_calls > facts.tool_calls else facts.tool_calls
         if event.status == "error":
             facts.errors += 1
-        elif not facts.taught:
-            lesson_of(record).add_tool_call(event)
+        else:
+            facts.effects += event.effect is not None
+            if not facts.taught:
+                lesson_of(record).add_tool_call(event)
         credential = event.credential
         if credential is not None and name_hash(credential) not in facts.credentials:
             self._teller.use_credential(record, event, (*source, self._index), time_ms)

@@ -35,6 +35,12 @@ class Moments(Contract):
     sum_squares_micro: int = 0
 
 
+class Scores(Moments):
+    """Moments, and counts by twentieths."""
+
+    bins: Bins = Field(description="By `min(floor(20 * score), 19)`.")
+
+
 class SequenceSpan(Contract):
     """Distinct events of one agent process, and the range of `seq` they spanned."""
 
@@ -113,7 +119,10 @@ class Activity(Contract):
     sessions_escalated: Count = Field(default=0, description="Of those ended: with an escalation.")
     sessions_clarified: Count = Field(default=0, description="Of those ended: with a clarification asked.")
     session_cost_bins: Bins = Field(description="Ended sessions of known cost by log bin of micro-dollars.")
-    evaluations: dict[Identifier, Moments] = Field(default_factory=dict, description="By evaluation name.")
+    session_work: Moments = Field(
+        default_factory=Moments, description="Of sessions that ended: ln(1 + tool calls) + ln(1 + effects)."
+    )
+    evaluations: dict[Identifier, Scores] = Field(default_factory=dict, description="By evaluation name.")
     evaluators: dict[Identifier, CallCounts] = Field(
         default_factory=dict, description="By who scored: scores, and those below 0.5."
     )

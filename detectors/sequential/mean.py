@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import log, sqrt
+from math import copysign, log, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +42,8 @@ CALIBRATION = 2 / 3
 BREADTH = 0.25
 """The standard deviation of each mixed shift, as a share of the shift."""
 MOMENTS_PRIOR = 100.0
+CLIP = 3.5
+"""So many standard deviations from the known mean a batch's mean may lie: no single value decides."""
 NO_USE = 1e6
 """Finite, so that values too heavy-tailed for every shift leave evidence that can be added up."""
 
@@ -97,6 +99,7 @@ class MeanChange:
         """Takes `count` values in, their sum and their sum of squares; `at` names them."""
         if count <= 0:
             return None
+        total, squares = _clipped(state, count, total, squares)
         taken = onsets.take(state, self.spans, at, (count, total, squares))
         hopeless = state.sd > 0 and not self._look(state, count, total, squares)
         if taken:
@@ -172,6 +175,15 @@ class MeanChange:
         gained = changed - unchanged[:, None] - count[:, None] * penalty
         tempered = gained / dispersion(before, variance)[:, None]
         return log_sum_exp(tempered) - log(len(shifts))
+
+
+def _clipped(state: MeanChange.State, count: float, total: float, squares: float) -> tuple[float, float]:
+    """The sums with their mean moved to within some standard deviations of what is known."""
+    mean = total / count
+    if state.sd == 0 or abs(mean - state.mean) <= CLIP * state.sd:
+        return total, squares
+    moved = state.mean + copysign(CLIP * state.sd, mean - state.mean)
+    return count * moved, squares - count * (mean**2 - moved**2)
 
 
 def _log_marginal(count: Floats, apart: Floats, spread: Floats, rest: Floats, shape: Floats) -> Floats:
