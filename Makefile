@@ -73,6 +73,10 @@ bench: $(STAMP) ## cost by detector, then events per second beside stock Faust, 
 eval-session: $(STAMP) ## docs/evaluation.md: session detectors on recorded runs (DATA=folder with traces/)
 	@$(BIN)/python -m bench.eval_session $(or $(DATA),$(error say where the data are: make eval-session DATA=folder))
 
+.PHONY: eval-nab
+eval-nab: $(STAMP) ## docs/evaluation.md: the metric detector on the Numenta Anomaly Benchmark (DATA=folder with nab/)
+	@$(BIN)/python -m bench.eval_nab $(or $(DATA),$(error say where the data are: make eval-nab DATA=folder))
+
 .PHONY: eval-null
 eval-null: $(STAMP) ## docs/evaluation.md: false alarms of a healthy fleet, 100 agents for 30 days
 	@$(BIN)/python -m bench.eval_null

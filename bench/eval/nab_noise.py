@@ -27,7 +27,7 @@ def _autoregressive(random: np.random.Generator) -> Floats:
 
 
 def _daily(random: np.random.Generator) -> Floats:
-    return 3.0 * np.sin(2.0 * np.pi * np.arange(ROWS) / 288.0) + random.normal(size=ROWS)
+    return np.asarray(3.0 * np.sin(2.0 * np.pi * np.arange(ROWS) / 288.0) + random.normal(size=ROWS))
 
 
 NOISE: dict[str, Made] = {
