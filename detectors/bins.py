@@ -15,7 +15,7 @@ the order of merges, two of these merge to the same counts whatever the grouping
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import exp, log
+from math import exp, log, log1p
 from typing import Final
 
 import numpy as np
@@ -44,6 +44,16 @@ def log_bin(value: float) -> int:
 def log_value(place: float) -> float:
     """The value in the (geometric) middle of a log bin."""
     return exp((place + 0.5) * _STEP)
+
+
+def log_boundary(place: float) -> float:
+    """The natural logarithm of the value at which a log bin begins."""
+    return place * _STEP
+
+
+def length_boundary(place: float) -> float:
+    """Where a bin of lengths begins, on a scale linear below some 25 tokens and logarithmic above."""
+    return log1p(place)
 
 
 def count_in(bins: dict[int, int], place: int) -> None:

@@ -1,60 +1,70 @@
 """judge_score: a judge scores the agent's answers lower than it used to. The judge is watched too.
 
-Statistic: the sequential t-test of `detectors.sequential.mean` on the scores of each evaluation, and the
-e-detector of `detectors.sequential.rate` on how often thumbs contradict them, at the levels of
-`detectors.false_alarms`. Unit: points of score, 0 to 1. Source: R 2, wrong answers with HTTP 200 for three
-days; R 38, a drop of 0.3 on any dimension: critical is one of half of that or more. A judge is an instrument
-as well: where `detectors.judge` doubts it, there is no more than a warning.
+Statistic: the e-detector of `detectors.sequential.distribution` on how the scores of each evaluation are
+distributed (a t-test takes the few bad answers of a good agent for a change), and that of
+`detectors.sequential.rate` on how often thumbs contradict them, at the levels of `detectors.false_alarms`.
+Unit: points of score, 0 to 1. Source: R 2, wrong answers with HTTP 200 for three days; R 38, a drop of 0.3 on
+any dimension: critical is one of half of that or more. A judge is an instrument as well: where
+`detectors.judge` doubts it, there is no more than a warning.
 
->>> from detectors.activity import Moments
+>>> from detectors.activity import Scores
 >>> from detectors.testing import run_windows, window
->>> def scored(number, *scores):
-...     moments = Moments()
-...     for each in scores:
-...         moments.add(each)
-...     return window(number, evaluations={"groundedness": moments})
+>>> def scored(number, *values):
+...     scores = Scores()
+...     for each in values:
+...         scores.add(each)
+...     return window(number, evaluations={"groundedness": scores})
 >>> healthy = [scored(number, 0.9, 0.8, 0.7 + number % 3 / 10) for number in range(60)]
 >>> found = run_windows(JudgeScore(), healthy + [scored(number, 0.6, 0.5) for number in range(60, 70)])
 >>> [(one.severity, round(one.expected, 2), round(one.observed, 2), one.sample_size) for one in found]
-[('warning', 0.83, 0.55, 2), ('critical', 0.83, 0.55, 4)]
+[('critical', 0.84, 0.59, 8)]
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 import msgspec
 
-from detectors.activity import CallCounts
+from detectors.activity import SCORE_BINS, CallCounts
 from detectors.base import NOTHING, Detection, Window, WindowContext
-from detectors.indicators import of_moments
+from detectors.distributions import Change, DistributionWatch, ValueSeries
 from detectors.judge import Witnesses, doubts, witness
-from detectors.sequential.mean import MeanChange
-from detectors.sequential.onsets import Reading, Spans
+from detectors.sequential.distribution import DistributionChange
+from detectors.sequential.onsets import Spans
 from detectors.sequential.rate import RateChange
 from detectors.slices import OTHER
-from detectors.watch import MeanSeries, MeanWatch, RateSeries, RateWatch, Watch, detection_of, worst
+from detectors.watch import RateSeries, RateWatch, Watch, detection_of, worst
 from schemas.control import ControlState
 
 STATIC_ANSWERS: Final = ControlState(mode="degrade", ladder="static")
 MAX_NAMES: Final = 4
 SEVERE_DROP: Final = 0.15
-SCORES: Final = MeanChange("fall", min_reference=50, min_change=0.04, min_sd=0.05, spans=Spans(2_000))
+SMALLEST_DROP: Final = 0.04
+EDGES: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+SCORES: Final = DistributionChange(
+    len(EDGES) + 1, min_reference=50, spans=Spans(2_000, finest=2, resolution=5)
+)
 CONTRADICTIONS: Final = RateChange("rise", min_reference=40, min_change=0.1, spans=Spans(1_000))
 
 
-def severe(reading: Reading) -> bool:
+def severe(change: Change) -> bool:
     """Whether the drop is half of what R 38 has."""
-    return reading.before - reading.after >= SEVERE_DROP
+    return change.before - change.after >= SEVERE_DROP
+
+
+def boundary(place: float) -> float:
+    """The score at which a bin begins."""
+    return place / SCORE_BINS
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeScore:
     """`scores` is the test of scores, `agreement` watches the thumbs that contradict them."""
 
-    scores: MeanChange = SCORES
+    scores: DistributionChange = SCORES
     agreement: RateWatch = field(
         default_factory=lambda: RateWatch(Watch("judge_score", lambda _: False), CONTRADICTIONS)
     )
@@ -65,7 +75,7 @@ class JudgeScore:
     class State(msgspec.Struct):
         """Series by evaluation."""
 
-        scores: dict[str, MeanSeries] = {}
+        scores: dict[str, ValueSeries] = {}
         contradicted: RateSeries = msgspec.field(default_factory=RateSeries)
         witnesses: Witnesses = msgspec.field(default_factory=Witnesses)
 
@@ -76,26 +86,28 @@ class JudgeScore:
         if activity.judged:
             found.append(self._contradiction(state, window, context))
         if state.scores:
-            watch = MeanWatch(Watch(self.name, severe), self.scores)
+            watch = self._watch(severe)
             context.standings[self.name] = worst(
                 watch.standing(series, name) for name, series in sorted(state.scores.items())
             )
         return [each for each in found if each is not None] if found else NOTHING
 
+    def _watch(self, severe: Callable[[Change], bool]) -> DistributionWatch:
+        return DistributionWatch(
+            self.name, severe, boundary, "fall", SMALLEST_DROP, EDGES, seasonal=False, test=self.scores
+        )
+
     def _score(self, state: State, name: str, window: Window, context: WindowContext) -> Detection | None:
-        def certain(reading: Reading) -> bool:
-            return severe(reading) and not doubts(state.witnesses, reading.began)
+        def certain(change: Change) -> bool:
+            return severe(change) and not doubts(state.witnesses, change.began)
 
         series = state.scores.get(name)
         if series is None:
             if len(state.scores) == MAX_NAMES or name == OTHER:
                 return None
-            series = state.scores[name] = MeanSeries()
-        raised = MeanWatch(Watch(self.name, certain), self.scores).observe(
-            series,
-            *of_moments(context.activity.evaluations[name]),
-            window.start_ms,
-            among=len(state.scores) + 1,
+            series = state.scores[name] = ValueSeries()
+        raised = self._watch(certain).observe(
+            series, context.activity.evaluations[name].bins, window.start_ms, among=len(state.scores) + 1
         )
         if raised is None:
             return None

@@ -127,10 +127,12 @@ class DistributionChange:
 
     def reference(self, state: State) -> Reference:
         """The shares as known from everything that was not forgotten."""
-        sums = onsets.known(state)
-        return Reference(
-            sums[0] if sums else 0.0, _shares(np.array(sums[2:-2] or [0.0] * self.bins)).tolist()
-        )
+        counts = self.counts(state)
+        return Reference(sum(counts), _shares(np.array(counts)).tolist())
+
+    def counts(self, state: State) -> list[float]:
+        """By bin, everything that was not forgotten."""
+        return onsets.known(state)[2:-2] or [0.0] * self.bins
 
     def _log_e(self, since: Floats, before: Floats) -> Floats:
         """Of each onset, shape (onsets,): log probability of a mixed change over that of none."""

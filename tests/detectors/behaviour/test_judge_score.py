@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from detectors.activity import Activity, CallCounts, Moments
+from detectors.activity import Activity, CallCounts, Scores
 from detectors.base import WindowContext
 from detectors.behaviour.judge_score import JudgeScore
 from detectors.testing import run_windows, window
@@ -19,7 +19,7 @@ A_WINDOW = 4
 
 
 def scored(number: int, scores: list[float], **more: Any) -> Window:
-    moments = Moments()
+    moments = Scores()
     for each in scores:
         moments.add(each)
     return window(number, evaluations={"groundedness": moments}, **more)
@@ -58,12 +58,12 @@ def test_a_drop_of_three_tenths_is_found_within_fifty_scores(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_scores_that_stay_as_they_were_are_no_alarm(seed: int) -> None:
-    assert run_windows(JudgeScore(), windows(seed, [(0.93, 800)])) == []
+    assert run_windows(JudgeScore(), windows(seed, [(0.93, 400)])) == []
 
 
 def test_scores_that_are_right_or_wrong_are_no_alarm() -> None:
     random = np.random.default_rng(1)
-    made = [scored(number, (random.random(3) < 0.97).astype(float).tolist()) for number in range(600)]
+    made = [scored(number, (random.random(3) < 0.97).astype(float).tolist()) for number in range(400)]
     assert run_windows(JudgeScore(), made) == []
 
 
@@ -119,10 +119,10 @@ def test_of_many_evaluations_a_few_are_watched_and_the_state_stays_small() -> No
     random = np.random.default_rng(3)
     detector, state = JudgeScore(), JudgeScore.State()
     context = WindowContext()
-    for number in range(1_200):
-        made = window(50 * number)
+    for number in range(500):
+        made = window(120 * number)
         context.time_ms, context.standings = made.end_ms, {}
-        moments = Moments()
+        moments = Scores()
         for each in random.beta(8, 2, 8):
             moments.add(float(each))
         scores = dict.fromkeys("abcdefgh", moments)

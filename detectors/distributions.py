@@ -1,0 +1,237 @@
+"""Watches how values are distributed, not only their mean: lengths, durations, costs and scores come as
+histograms, and a few outliers must not pass for a change of all of them.
+
+Values are told apart in up to `GROUPS` groups: between given edges, or between quantiles of the first
+`LEARNED` values, with one group on either side for what was hardly ever seen. What is normal at an hour
+(`detectors.seasonal`) is taken off first; what a bin of the histogram, so shifted, holds on either side of an
+edge goes there by its share, in whole observations.
+
+Where one way is bad, a change the other way that is as certain as a critical alarm is the new normal.
+
+>>> from math import exp
+>>> from detectors.bins import log_bin, log_boundary
+>>> def slower(change):
+...     return change.after - change.before > 0.5
+>>> watch, series = DistributionWatch("latency", slower, log_boundary, bad="rise"), ValueSeries()
+>>> for minute in range(120):
+...     usual_ms = 700 if minute < 100 else 1_500
+...     calls = {log_bin(usual_ms): 2, log_bin(1.2 * usual_ms): 2}
+...     raised = watch.observe(series, calls, 60_000 * minute)
+...     if raised is not None:
+...         print(minute, raised.severity, round(exp(raised.reading.before)), raised.reading.observations)
+100 critical 754 4
+"""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from operator import mul
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.base import Standing
+from detectors.bins import merge_bins
+from detectors.false_alarms import level
+from detectors.sequential.distribution import DistributionChange
+from detectors.sequential.onsets import Reading
+from detectors.watch import Raised, Watch, Watching, standing_of
+
+Floats = NDArray[np.float64]
+GROUPS: Final = 12
+LEARNED: Final = 100
+MARGIN: Final = 0.3
+"""Kept beyond the least and the greatest of the first values, in the values' unit."""
+MEMORY: Final = 2_000.0
+PRIOR: Final = 0.5
+
+
+class Change(NamedTuple):
+    """What a histogram has become: mean before and after in the values' unit, made of the middles of groups;
+    the Kullback-Leibler divergence, in nats, of since from before; how many observations since when.
+    """
+
+    before: float
+    after: float
+    divergence: float
+    observations: int
+    began: int
+
+
+class ValueSeries(Watching):
+    """One distribution. `early` are the first values' bins, until there are `edges`; `carried` is what whole
+    observations have left over; `usual` is the mean. Of the last evidence `divergence`, and by group the log
+    likelihood ratio of before over halfway to since: `gains`.
+    """
+
+    early: dict[int, int] = msgspec.field(default_factory=dict)
+    edges: list[float] = msgspec.field(default_factory=list)
+    carried: list[float] = msgspec.field(default_factory=list)
+    usual: float = 0.0
+    divergence: float = 0.0
+    gains: list[float] = msgspec.field(default_factory=list)
+    test: DistributionChange.State = msgspec.field(default_factory=DistributionChange.State)
+
+
+@dataclass(frozen=True, slots=True)
+class DistributionWatch:
+    """Parameters
+    ----------
+    detector
+        Whose share of the false-alarm budget is spent.
+    severe
+        Whether a change is worth a critical alarm, were it certain.
+    boundary
+        The value at which a bin of the histogram begins; it must grow with the bin.
+    bad
+        Which way is worse.
+    min_change
+        A smaller change of the mean is not told of, unless both ways are bad.
+    edges
+        Between groups; learned when there are none.
+    seasonal
+        Whether hours differ.
+    """
+
+    detector: str
+    severe: Callable[[Change], bool]
+    boundary: Callable[[float], float]
+    bad: Literal["rise", "fall", "both"] = "both"
+    min_change: float = 0.0
+    edges: tuple[float, ...] = ()
+    seasonal: bool = True
+    test: DistributionChange = field(default_factory=lambda: DistributionChange(GROUPS))
+
+    def observe(
+        self, series: ValueSeries, bins: Mapping[int, int], at_ms: float, *, among: int = 1
+    ) -> Raised | None:
+        """Take a histogram in."""
+        if not bins:
+            return None
+        count = sum(bins.values())
+        middles = {place: (self.boundary(place) + self.boundary(place + 1)) / 2 for place in bins}
+        total = sum(here * middles[place] for place, here in bins.items())
+        groups = self._groups(series, bins, middles, series.season.offset(at_ms) if self.seasonal else 0.0)
+        series.usual += (total - count * series.usual) / min(series.observations + count, MEMORY)
+
+        def severe(reading: Reading) -> bool:
+            return self.severe(change_of(series, reading))
+
+        watch: Watch[ValueSeries] = Watch(self.detector, severe, seasonal=self.seasonal)
+        return watch.observe(
+            series,
+            count=count,
+            total=total,
+            at_ms=at_ms,
+            reading=lambda: self._read(series, groups, at_ms, among) if groups else None,
+            restart=lambda began: self.test.restart(series.test, began),
+            gain=lambda _one, _other: sum(map(mul, groups, series.gains)),
+            among=among,
+        )
+
+    def standing(self, series: ValueSeries, metric: str) -> Standing:
+        """How the series stands: not told before the test's own minimum of evidence."""
+        return standing_of(
+            series, metric, series.observations >= LEARNED + self.test.min_reference, series.usual
+        )
+
+    def _groups(
+        self, series: ValueSeries, bins: Mapping[int, int], middles: Mapping[int, float], offset: float
+    ) -> list[int]:
+        """Counts by group; nothing until there are edges."""
+        edges: Sequence[float] = self.edges or series.edges
+        if not edges:
+            merge_bins(series.early, bins)
+            if sum(series.early.values()) < LEARNED:
+                return []
+            edges = series.edges = self._learn(series.early)
+            bins, series.early = series.early, {}
+            middles = {place: (self.boundary(place) + self.boundary(place + 1)) / 2 for place in bins}
+        if offset or series.carried:
+            return self._shifted(series, bins, edges, offset)
+        groups = [0] * self.test.bins
+        for place, count in bins.items():
+            groups[bisect(edges, middles[place])] += count
+        return groups
+
+    def _shifted(
+        self, series: ValueSeries, bins: Mapping[int, int], edges: Sequence[float], offset: float
+    ) -> list[int]:
+        """Counts by group of bins that edges lie in the middle of."""
+        low, high = (np.array([self.boundary(place + at) for place in bins]) - offset for at in (0, 1))
+        counts = np.fromiter(bins.values(), float)
+        below = np.clip((np.array(edges)[:, None] - low) / (high - low), 0.0, 1.0) @ counts
+        if series.carried:
+            below = below + series.carried
+        whole = np.maximum.accumulate(np.clip(np.rint(below), 0.0, counts.sum()))
+        series.carried = (below - whole).round(3).tolist()
+        made = np.diff(whole, prepend=0.0, append=counts.sum()).astype(int).tolist()
+        return [*made, *[0] * (self.test.bins - len(made))]
+
+    def _learn(self, early: Mapping[int, int]) -> list[float]:
+        """Edges at the quantiles of a histogram, and one beyond either end."""
+        places = sorted(early)
+        reached = np.cumsum([early[place] for place in places]) / sum(early.values())
+        wanted = np.arange(1, self.test.bins - 2) / (self.test.bins - 2)
+        cuts = {self.boundary(places[at] + 1) for at in np.searchsorted(reached, wanted)} - {
+            self.boundary(places[-1] + 1)
+        }
+        return [self.boundary(places[0]) - MARGIN, *sorted(cuts), self.boundary(places[-1] + 1) + MARGIN]
+
+    def _read(self, series: ValueSeries, groups: list[int], at_ms: float, among: int) -> Reading | None:
+        found = self.test.update(series.test, groups, int(at_ms))
+        if found is None:
+            return None
+        since = np.array(_sums_since(series, found.began), dtype=float)
+        before = np.array(self.test.counts(series.test)) - since
+        old, new = (((each + PRIOR) / (each + PRIOR).sum()) for each in (before, since))
+        middles = _middles(self.edges or series.edges, self.test.bins)
+        was, has_become = float(old @ middles), float(new @ middles)
+        worse = {"rise": has_become - was, "fall": was - has_become, "both": inf}[self.bad]
+        if worse < self.min_change:
+            if worse < 0 and found.run_length >= self._certain(series, at_ms, among):
+                _adopt(series.test, found.began)
+            return None
+        series.divergence = found.divergence
+        series.gains = np.log(2 * old / (old + new)).round(4).tolist()
+        return Reading(found.run_length, found.began, was, has_become, found.observations)
+
+    def _certain(self, series: ValueSeries, at_ms: float, among: int) -> float:
+        return level(
+            self.detector,
+            "critical",
+            observations=series.observations,
+            span_ms=at_ms - series.first_ms,
+            among=among,
+        )
+
+
+def change_of(series: ValueSeries, reading: Reading) -> Change:
+    """A reading of the series just made, with the divergence."""
+    return Change(reading.before, reading.after, series.divergence, reading.observations, reading.began)
+
+
+def _sums_since(series: ValueSeries, began: int) -> list[int | float]:
+    """Counts by group of what came at or after a time."""
+    rows = [each.sums[2:-2] for each in series.test.recent if each.began >= began]
+    return [sum(column) for column in zip(*rows, strict=True)]
+
+
+def _adopt(state: DistributionChange.State, began: int) -> None:
+    """Forget what was before."""
+    state.reference, state.frozen = [], []
+    state.recent = [each for each in state.recent if each.began >= began]
+    state.screens, state.shares = [], ()
+
+
+def _middles(edges: Sequence[float], groups: int) -> Floats:
+    """The middle of each group; of the outer ones, as if they were as wide as their neighbours."""
+    widths = np.diff(edges)
+    inner = np.array(edges[:-1]) + widths / 2
+    middles = np.array([edges[0] - widths[0] / 2, *inner, edges[-1] + widths[-1] / 2])
+    return np.append(middles, np.full(groups - len(middles), middles[-1]))
