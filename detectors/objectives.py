@@ -84,7 +84,7 @@ def _over(bins: Mapping[int, int], limit: float) -> Observed:
     return Observed(sum(bins.values()), over * UNIT)
 
 
-def log_evidence(count: int, bad: float, limit: float) -> float:
+def log_evidence(count: float, bad: float, limit: float) -> float:
     """How surely the share of what is bad lies on that side of `limit` on which it was seen: the logarithm of
     Chernoff's bound for `count` values between 0 and 1, of a share on the limit to come out as far off as
     `bad`. Above 0 where more is bad than the limit, below where less is.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from detectors.base import BehaviourDetector, FleetDetector, SessionDetector, SummaryDetector
+from detectors.behaviour.activity_collapse import ActivityCollapse
 from detectors.behaviour.canary import Canary
 from detectors.behaviour.clarification_rate import ClarificationRate
 from detectors.behaviour.completion_rate import CompletionRate
@@ -13,9 +14,11 @@ from detectors.behaviour.escalation_rate import EscalationRate
 from detectors.behaviour.health_score import HealthScore
 from detectors.behaviour.judge_score import JudgeScore
 from detectors.behaviour.refusal_rate import RefusalRate
+from detectors.behaviour.slice_regression import SliceRegression
 from detectors.behaviour.slo_burn import SloBurn
 from detectors.behaviour.version_regression import VersionRegression
 from detectors.engine.telemetry_gap import TelemetryGap
+from detectors.fleet.provider_outage import ProviderOutage
 from detectors.fleet.shared_credential import SharedCredential
 from detectors.fleet.spawn_storm import SpawnStorm
 from detectors.objectives import Objective
@@ -66,6 +69,7 @@ SESSION: tuple[SessionDetector, ...] = (
 )
 BEHAVIOUR: tuple[BehaviourDetector, ...] = (
     RefusalRate(),
+    ActivityCollapse(),
     Canary(),
     EscalationRate(),
     ErrorRate(),
@@ -73,13 +77,14 @@ BEHAVIOUR: tuple[BehaviourDetector, ...] = (
     ClarificationRate(),
     JudgeScore(),
     VersionRegression(),
+    SliceRegression(),
     SloBurn(),
     HealthScore(),
 )
 """Over an agent's behaviour, in the order they are shown a frame: the composite comes last."""
 FLEET: tuple[FleetDetector, ...] = (SpawnStorm(), SharedCredential())
 """Of facts of sessions, by tenant."""
-FLEET_WINDOWS: tuple[BehaviourDetector, ...] = ()
+FLEET_WINDOWS: tuple[BehaviourDetector, ...] = (ProviderOutage(),)
 """Of what all agents of a tenant did together."""
 SUMMARIES: tuple[SummaryDetector, ...] = ()
 """Of an agent's sessions that have ended."""

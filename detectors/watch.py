@@ -220,18 +220,25 @@ class RateWatch:
         *,
         among: int = 1,
         mild: bool = False,
+        believed: Callable[[Reading], bool] = lambda _: True,
     ) -> Raised | None:
-        """Take `count` observations in, of which `hits` were hits; `among` and `mild` as for a `Watch`."""
+        """Take `count` observations in, of which `hits` were hits; `among` and `mild` as for a `Watch`. What
+        is not `believed` is no reading.
+        """
 
         def exposure() -> float:
             return count * series.season.factor(at_ms)
+
+        def reading() -> Reading | None:
+            found = self.test.update(series.test, exposure(), hits, int(at_ms))
+            return None if found is None or not believed(found) else found
 
         return self.watch.observe(
             series,
             count=count,
             total=hits,
             at_ms=at_ms,
-            reading=lambda: self.test.update(series.test, exposure(), hits, int(at_ms)),
+            reading=reading,
             restart=lambda began: self.test.restart(series.test, began),
             gain=lambda one, other: _rate_gain(exposure(), hits, one, other),
             among=among,

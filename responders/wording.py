@@ -61,7 +61,7 @@ SIGNS: Final[dict[Severity, str]] = {"critical": "🔴", "warning": "🟠", "inf
 def headline(detection: Detection) -> str:
     """Who and what, in one line: ``billing repeats the same call``."""
     what = HAPPENINGS.get(detection.detector, f"triggered {detection.detector.replace('_', ' ')}")
-    return f"{detection.agent} {what}"
+    return f"{name_of(detection.agent)} {what}"
 
 
 def name_of(agent: str) -> str:
