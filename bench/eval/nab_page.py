@@ -106,9 +106,9 @@ def tuning(corpus: Sequence[Series], drawn: Sequence[Run], factor: float) -> Sec
         f"that is worth. First, every parameter drawn at random within a factor of {factor:g} of its own, "
         f"{len(drawn)} times, with the best threshold each. Second, categories left out: each is scored with "
         "those of the drawn parameters, and with the threshold, that were best on all other categories; the "
-        "detector's own parameters take no part. Even that flatters, for the middle of what is drawn, and the "
-        "choice of views, come from the whole corpus. It is nearer to what to expect elsewhere than the score "
-        "above is.",
+        "detector's own parameters take no part. Even that flatters, for the middle of what is drawn and the "
+        "choice of views come from the whole corpus; it is nearer to what to expect elsewhere than the score "
+        "above.",
     )
     page.table(("profile", *PERCENTILES, "categories left out"), ranges)
     page.say("By category, when left out:")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
 from PIL import Image
 
 from bench.eval.nab import NO_WINDOW, Floats, Outcome, Series, Standing
@@ -15,7 +16,7 @@ from bench.eval.nab import NO_WINDOW, Floats, Outcome, Series, Standing
 WIDTH = 9.0
 HEIGHT = 0.95
 POINTS = 900
-COLOURS = 48
+COLOURS = 160
 TALLEST = 20.0
 
 
@@ -57,6 +58,7 @@ def _pane(pane: Axes, series: Series, scores: Floats, standing: Standing) -> Non
     title = f"{series.name.partition('/')[2]}: {standing.found} of {standing.windows}, {standing.false} false"
     pane.set_title(title, fontsize=6.5, loc="left", pad=2)
     pane.set_xlim(0, rows)
+    pane.yaxis.set_major_formatter(EngFormatter(sep=""))
     pane.tick_params(labelsize=5, length=2, pad=1)
     news = pane.twinx()
     told = np.nonzero(scores > 0)[0]
@@ -65,7 +67,7 @@ def _pane(pane: Axes, series: Series, scores: Floats, standing: Standing) -> Non
     detections = np.array(standing.detections)
     for inside, colour in ((True, "#1e8449"), (False, "#c0392b")):
         at = detections[hit == inside] if len(detections) else detections
-        news.plot(at, np.full(len(at), 2.7 * TALLEST), "v", color=colour, markersize=3.5)
+        news.plot(at, np.full(len(at), 2.7 * TALLEST), "v", color=colour, markersize=4.5)
     news.set_ylim(0, 3 * TALLEST)
     news.set_yticks([0, TALLEST], ["0", f"{TALLEST:g}"])
     news.tick_params(labelsize=5, length=2, pad=1)
@@ -85,5 +87,5 @@ def _thinned(values: Floats) -> tuple[Floats, Floats]:
 
 def _shrink(picture: Path) -> None:
     with Image.open(picture) as image:
-        small = image.convert("RGB").quantize(COLOURS)
+        small = image.convert("RGB").quantize(COLOURS, method=Image.Quantize.FASTOCTREE)
     small.save(picture, optimize=True)
