@@ -215,6 +215,7 @@ def fleet_windows(windows: list[Window]) -> list[Window]:
                 {window.agent: CallCounts(part.llm_calls, part.llm_errors)},
             )
             merge_under(fleet.providers, {provider: calls}, ProviderCalls, most=MAX_NAMES, rest=OTHER)
+            fleet.events += part.llm_calls
     return list(fleets.values())
 
 

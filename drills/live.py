@@ -13,10 +13,10 @@ from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer
 
-from drills.score import Done, Score, Seen, score
+from drills.score import Done, Score, Seen, found_all, score
 from drills.script import Act, Drill, Script, Verdict
 from schemas.base import epoch_ms
-from schemas.control import CONTROL
+from schemas.control import CONTROL, EVERY_AGENT
 from schemas.detection import DETECTION
 from schemas.topics import CONTROL as CONTROL_TOPIC
 from schemas.topics import DETECTIONS
@@ -156,13 +156,15 @@ async def play(
     deadline = time.monotonic() + drill.seconds
 
     def seen_of(actors: Actors) -> list[Seen]:
-        return [entry for entry in watch.seen.get(tenant, ()) if entry.agent in actors.names]
+        known = actors.names | {EVERY_AGENT}
+        return [entry for entry in watch.seen.get(tenant, ()) if entry.agent in known]
 
     async with Actors(bus, tenant) as actors:
 
         def settled() -> bool:
-            found = any(entry.detector in drill.detectors for entry in seen_of(actors))
-            return found and (not drill.contained or _all_stopped(done, actors) is not None)
+            return found_all(drill, seen_of(actors)) and (
+                not drill.contained or _all_stopped(done, actors) is not None
+            )
 
         async for entry in _acts(drill.make(random.Random(seed), run), actors):
             done.append(entry)

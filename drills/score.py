@@ -83,7 +83,7 @@ def score(
     events = max(1, len(until)) if found else None
     dollars = round(sum(entry.act.cost_usd for entry in until), 6) if found else None
     contained = stopped_ms is not None if drill.contained else None
-    why = tuple(_failures(drill, found, events, dollars, contained, early))
+    why = (*_failures(drill, found, events, dollars, contained, early), *_fleet_failures(drill, seen))
     return Score(
         drill=drill.name,
         requirement=drill.requirement,
@@ -124,6 +124,21 @@ def _failures(
         why.append(f"${dollars:.2f} spent before detection, wanted ${drill.within_usd:.2f}")
     if contained is False:
         why.append("not contained")
+    return why
+
+
+def found_all(drill: Drill, seen: Sequence[Seen]) -> bool:
+    """Whether everything has been detected that must be."""
+    names = {entry.detector for entry in seen}
+    return not names.isdisjoint(drill.detectors) and names.issuperset(drill.fleet)
+
+
+def _fleet_failures(drill: Drill, seen: Sequence[Seen]) -> list[str]:
+    why = []
+    for name in drill.fleet:
+        agents = {entry.agent for entry in seen if entry.detector == name}
+        if len(agents) != 1:
+            why.append(f"{name} found {len(agents)} times for the fleet, wanted once")
     return why
 
 

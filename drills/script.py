@@ -62,6 +62,7 @@ class Drill:
         requirement: its R number.
         story: what happened, in one sentence.
         detectors: any one of these must find it.
+        fleet: each of these must find it as well, once for all agents and not once an agent.
         make: the script for a seeded generator and a run id (sessions must carry the run id).
         within_events: the most faulty acts up to and including the one that triggers the detection.
         within_usd: the most dollars spent on faulty acts until then.
@@ -80,6 +81,7 @@ class Drill:
     contained: bool = False
     seconds: float = 60.0
     cost_then_usd: float | None = None
+    fleet: tuple[str, ...] = ()
 
 
 def llm_call(agent: str, session: str, *, refusal: bool = False, cost_usd: float = 0.01, **more: Any) -> Act:

@@ -163,7 +163,8 @@ class AgentWindow(Contract):
     """One agent's events of one event-time window, as one source partition saw them.
 
     (`tenant`, `agent`, `start_ms`, `source_partition`) identifies it: received twice, it is a duplicate.
-    Without an agent it is of the tenant's whole fleet, and only `providers` is filled.
+    Without an agent it is of the tenant's whole fleet: `events` are model calls, and only `providers` is
+    filled.
     """
 
     schema_: Literal["agent.window/1"] = Field(default=WINDOW_SCHEMA, alias="schema")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from detectors.control import Held
@@ -9,7 +11,7 @@ from detectors.offline import Engine
 from drills.catalogue import DRILLS
 from drills.fleet import NAMES, session
 from drills.offline import event_of, play
-from drills.score import Done, Seen, score
+from drills.score import Done, Seen, found_all, score
 from drills.script import Act, Drill, Verdict
 from schemas.base import epoch_ms
 from schemas.event import AGENT_EVENT
@@ -34,7 +36,7 @@ def _run(drill: Drill, seed: int) -> tuple[list[Done], list[Seen]]:
                 scope, command = (found.tenant, found.agent, found.session), found.detection_id
                 engine.halts.put(scope, Held(command, at_ms, float("inf")))
                 engine.halts.applied(command, found.tenant, found.agent, at_ms)
-        if any(entry.detector in drill.detectors for entry in seen):
+        if found_all(drill, seen):
             break
     return done, seen
 
@@ -81,9 +83,7 @@ def test_the_healthy_fleet_is_healthy() -> None:
 
 
 def _drill() -> Drill:
-    return Drill(
-        "d", 0, "story", ("tool_loop",), lambda _rng, _run: iter(()), within_events=2, contained=True
-    )  # type: ignore[arg-type,return-value]
+    return Drill("d", 0, "story", ("tool_loop",), DRILLS[0].make, within_events=2, contained=True)
 
 
 def _acts(*faulty: bool) -> list[Done]:
@@ -109,3 +109,15 @@ def test_score_says_every_reason_a_drill_failed() -> None:
     assert late.why == ("detected after 3 events, wanted 2", "not contained")
     early = score(_drill(), done, [Seen("budget", "a", 0.0, 9.0, "")])
     assert early.why == ("false alarm before the onset: budget", "not detected by tool_loop")
+
+
+def test_what_shows_in_the_fleet_must_be_told_once_for_it() -> None:
+    drill = replace(_drill(), fleet=("provider_outage",))
+    seen = [Seen("tool_loop", "a", 2.0, 1_500.0, "found")]
+    assert not found_all(drill, seen)
+    assert "provider_outage found 0 times for the fleet, wanted once" in score(drill, _acts(True), seen).why
+    seen += [Seen("provider_outage", "*", 3.0, 1_600.0, "found")]
+    assert found_all(drill, seen)
+    assert score(drill, _acts(True), seen, stopped_ms=2.0).passed
+    seen += [Seen("provider_outage", "b", 3.0, 1_600.0, "found")]
+    assert "provider_outage found 2 times" in score(drill, _acts(True), seen).why[-1]
