@@ -71,7 +71,7 @@ class Views:
     slow: float = 110.0
     near: float = 10.0
     far: float = 80.0
-    roughness: float = 30.0
+    roughness: float = 20.0
     base: float = 300.0
     run: float = 4.0
     level: float = 20.0
