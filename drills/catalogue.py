@@ -15,6 +15,7 @@ from drills.scripts import (
     ignored_stop,
     invented_policy,
     invented_tool,
+    long_tail,
     malformed_argument,
     mass_email,
     memory_pollution,
@@ -59,5 +60,6 @@ DRILLS: tuple[Drill, ...] = (
     memory_pollution.DRILL,
     stale_memory.DRILL,
     prompt_drift.DRILL,
+    long_tail.DRILL,
 )
 BY_NAME: dict[str, Drill] = {drill.name: drill for drill in DRILLS}

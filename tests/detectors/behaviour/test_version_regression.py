@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from detectors.activity import Activity, Moments
+from detectors.activity import Activity, Scores
 from detectors.behaviour.version_regression import VersionRegression, standing
 from detectors.bins import log_bin
 from detectors.testing import START_MS, run_windows, window
@@ -195,8 +195,8 @@ def test_the_state_stays_small_with_everything_in_use() -> None:
     assert len(msgspec.msgpack.encode(state)) <= 8 * 1024
 
 
-def _scores() -> Moments:
-    moments = Moments()
+def _scores() -> Scores:
+    moments = Scores()
     moments.add(0.8)
     moments.add(0.9)
     return moments
