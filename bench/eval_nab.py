@@ -27,6 +27,7 @@ The detector for any numeric series, `detectors/sequential/metric.py`: latency, 
 of any name. The data are those of numenta/NAB (MIT)."""
 DRAWN = 30
 FACTOR = 2.0
+NOISE_ROWS = 10_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.eval_nab", description=__doc__)
     parser.add_argument("data", type=Path, help=f"folder with {ARCHIVE}")
     parser.add_argument("--drawn", type=int, default=DRAWN, help="how many sets of parameters to draw")
+    parser.add_argument("--noise-rows", type=int, default=NOISE_ROWS, help="rows of a series of noise")
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--figures", type=Path, default=RESULTS / "eval_nab.json")
     parser.add_argument("--pictures", type=Path, default=PAGE.parent / "nab")
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "scores": nab_page.scores(corpus, {name: runs[name] for name in fixed}, ours.state_bytes(longest)),
         "tuning": nab_page.tuning(corpus, others, FACTOR),
         "categories": nab_page.categories(standard, corpus),
-        "noise": nab_page.noise(),
+        "noise": nab_page.noise(options.noise_rows),
     }
     pictures = nab_plots.draw(corpus, runs[OURS].scores, standard, options.pictures)
     publish("nab", sections, preface=PREFACE, page=options.page, figures=options.figures)

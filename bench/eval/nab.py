@@ -176,6 +176,8 @@ def _standing(series: Series, given: Floats, profile: Profile, threshold: float)
 
 def _best_threshold(corpus: Sequence[Series], scores: Sequence[Floats], profile: Profile) -> float:
     """Every score that was given is tried, from the highest down; infinity when silence is best."""
+    if not corpus:
+        return float("inf")
     given, worth, window_of, windows = [], [], [], 0
     for series, of_series in zip(corpus, scores, strict=True):
         scored = np.arange(len(of_series)) >= series.probation

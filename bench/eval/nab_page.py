@@ -147,12 +147,12 @@ def _figures(standing: Standing) -> dict[str, object]:
     }
 
 
-def noise() -> Section:
-    """False alarms on made-up series without anomalies."""
+def noise(series_rows: int) -> Section:
+    """False alarms on made-up series without anomalies, of so many rows each."""
     page = Section("False alarms of the metric detector on noise")
     rows = []
     for name, made in NOISE.items():
-        judged, alarms = false_alarms(made)
+        judged, alarms = false_alarms(made, series_rows)
         rows.append((name, *(_run_length(judged, alarms[level]) for level in LEVELS)))
         page.figures[name] = {"rows": judged, "alarms": {str(level): alarms[level] for level in LEVELS}}
     page.say(

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 
 from bench.eval.nab import PROFILES, Floats, Series, evaluate, read, sigmoid
+from bench.eval.nab_rivals import RIVALS, Metric, gaussian_episodes, windowed_gaussian
+from bench.eval.nab_runs import Run, drawn, honesty
+from bench.eval_nab import main
 
 ROWS = 1_000
 STANDARD, LOW_FP, LOW_FN = PROFILES["standard"], PROFILES["low-FP"], PROFILES["low-FN"]
@@ -140,3 +143,63 @@ def test_series_are_read_from_the_archive_with_windows_as_rows(tmp_path: Path) -
     assert found.values == (1.0, 2.0, 3.0, 4.0)
     assert found.windows == ((1, 2),)
     assert found.times_ms[1] - found.times_ms[0] == 3_600_000
+
+
+def made_up(folder: Path) -> None:
+    random = np.random.default_rng(3)
+    values = random.normal(size=400).round(3).tolist()
+    values[300] = 25.0
+    (folder / "nab").mkdir()
+    archive(folder / "nab", "made/up.csv", values, [(290, 310)])
+
+
+def test_a_run_writes_its_block_its_figures_and_a_picture(tmp_path: Path, capsys) -> None:
+    made_up(tmp_path)
+    page, figures = tmp_path / "evaluation.md", tmp_path / "eval_nab.json"
+    places = ["--page", str(page), "--figures", str(figures), "--pictures", str(tmp_path / "pictures")]
+    assert main([str(tmp_path), "--drawn", "2", "--noise-rows", "400", *places]) == 0
+    written = json.loads(figures.read_bytes())
+    assert written["scores"]["Watchkeeper"]["standard"]["score"] > 70
+    assert written["categories"]["series"]["made/up.csv"]["found"] == 1
+    assert "<!-- nab -->" in page.read_text()
+    assert "(nab/made.png)" in page.read_text()
+    assert (tmp_path / "pictures" / "made.png").read_bytes().startswith(b"\x89PNG")
+    assert "standard: " in capsys.readouterr().out
+
+
+def test_without_data_it_says_what_to_give(tmp_path: Path, capsys) -> None:
+    assert main([str(tmp_path)]) == 1
+    assert "give the folder that holds it" in capsys.readouterr().err
+
+
+def test_a_category_left_out_is_scored_by_what_is_best_on_the_others() -> None:
+    corpus = [series((300, 399), name="a/1.csv"), series((300, 399), name="b/1.csv")]
+    good_on_a = Run([scores(at300=0.9), scores(at399=0.9, at800=0.9)], 1.0)
+    good_on_b = Run([scores(at800=0.8), scores(at300=0.9)], 1.0)
+    found = honesty(corpus, [good_on_a, good_on_b], STANDARD)
+    assert found.left_out["b"] == pytest.approx(1 + worth(-0.01) / worth(-1.0) - 0.11, abs=1e-6)
+    assert found.left_out["a"] == pytest.approx(0.0)
+    assert len(found.drawn) == 2
+
+
+def test_drawn_parameters_are_near_the_own_ones_and_the_same_every_time() -> None:
+    first, second = list(drawn(3, 2.0)), list(drawn(3, 2.0))
+    assert first == second
+    for _, detector in first:
+        assert isinstance(detector, Metric)
+        own = Metric().test
+        assert own.views.fast / 2 <= detector.test.views.fast <= own.views.fast * 2
+        assert (1 - own.tails.quantile) / 2 <= 1 - detector.test.tails.quantile
+
+
+def test_every_rival_scores_every_row_and_a_spike_above_the_rest() -> None:
+    random = np.random.default_rng(2)
+    values = random.normal(size=900)
+    values[800] = 30.0
+    given = Series("a/1.csv", tuple(300_000 * row for row in range(900)), tuple(values.tolist()), ())
+    for name, detector in {**RIVALS, "ours": Metric()}.items():
+        found = detector(given)
+        assert found.shape == (900,), name
+        assert (found >= 0).all(), name
+    for detector in (windowed_gaussian, gaussian_episodes, Metric()):
+        assert int(detector(given)[200:].argmax()) == 600
