@@ -6,6 +6,11 @@ Values are told apart in up to `GROUPS` groups: between given edges, or between 
 (`detectors.seasonal`) is taken off first; what a bin of the histogram, so shifted, holds on either side of an
 edge goes there by its share, in whole observations.
 
+Calls of one session are alike, and so are requests of one hour: so many values are worth fewer. How many
+fewer (the design effect: Kish, "Survey Sampling", 1965) is measured: by how much the means of blocks of 16 to
+1,024 values lie further from the whole's than those of independent ones would, its median over the last
+blocks (half of which may lie in a change). Counts are divided by the largest before the test sees them.
+
 Where one way is bad, a change the other way that is as certain as a critical alarm is the new normal.
 
 >>> from math import exp
@@ -19,12 +24,12 @@ Where one way is bad, a change the other way that is as certain as a critical al
 ...     raised = watch.observe(series, calls, 60_000 * minute)
 ...     if raised is not None:
 ...         print(minute, raised.severity, round(exp(raised.reading.before)), raised.reading.observations)
-100 critical 754 4
+100 warning 767 4
+101 critical 767 8
 """
 
 from __future__ import annotations
 
-from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -48,6 +53,15 @@ LEARNED: Final = 100
 MARGIN: Final = 0.3
 """Kept beyond the least and the greatest of the first values, in the values' unit."""
 MEMORY: Final = 2_000.0
+BLOCKS: Final = (16, 64, 256, 1_024)
+LATEST: Final = 16
+ENOUGH: Final = 5
+MEDIAN: Final = 0.455
+"""Of chi-square with one degree of freedom."""
+LENIENCE: Final = 0.75
+"""About one standard error of a median of so few, since the largest of several is taken."""
+PRESUMED: Final = 4.0
+MOST_ALIKE: Final = 100.0
 PRIOR: Final = 0.5
 
 
@@ -63,16 +77,29 @@ class Change(NamedTuple):
     began: int
 
 
+class Block(msgspec.Struct, array_like=True):
+    """Of blocks of a size: the one that is not full, and how far the last ones' means lay off, squared, in
+    variances of such a mean.
+    """
+
+    count: float = 0.0
+    total: float = 0.0
+    off: list[float] = msgspec.field(default_factory=list)
+
+
 class ValueSeries(Watching):
     """One distribution. `early` are the first values' bins, until there are `edges`; `carried` is what whole
-    observations have left over; `usual` is the mean. Of the last evidence `divergence`, and by group the log
-    likelihood ratio of before over halfway to since: `gains`.
+    observations have left over; `usual` and `variance` are of all values, `blocks` of each of `BLOCKS`. Of
+    the last evidence `divergence`, and by group the log likelihood ratio of before over halfway to since:
+    `gains`.
     """
 
     early: dict[int, int] = msgspec.field(default_factory=dict)
     edges: list[float] = msgspec.field(default_factory=list)
     carried: list[float] = msgspec.field(default_factory=list)
     usual: float = 0.0
+    variance: float = 0.0
+    blocks: list[Block] = msgspec.field(default_factory=list)
     divergence: float = 0.0
     gains: list[float] = msgspec.field(default_factory=list)
     test: DistributionChange.State = msgspec.field(default_factory=DistributionChange.State)
@@ -96,6 +123,8 @@ class DistributionWatch:
         Between groups; learned when there are none.
     seasonal
         Whether hours differ.
+    alike
+        By how much values are presumed to be alike before that is known.
     """
 
     detector: str
@@ -105,6 +134,7 @@ class DistributionWatch:
     min_change: float = 0.0
     edges: tuple[float, ...] = ()
     seasonal: bool = True
+    alike: float = PRESUMED
     test: DistributionChange = field(default_factory=lambda: DistributionChange(GROUPS))
 
     def observe(
@@ -114,10 +144,17 @@ class DistributionWatch:
         if not bins:
             return None
         count = sum(bins.values())
-        middles = {place: (self.boundary(place) + self.boundary(place + 1)) / 2 for place in bins}
-        total = sum(here * middles[place] for place, here in bins.items())
-        groups = self._groups(series, bins, middles, series.season.offset(at_ms) if self.seasonal else 0.0)
-        series.usual += (total - count * series.usual) / min(series.observations + count, MEMORY)
+        offset = series.season.offset(at_ms) if self.seasonal else 0.0
+        middles = [(self.boundary(place) + self.boundary(place + 1)) / 2 for place in bins]
+        total = sum(map(mul, middles, bins.values()))
+        self._note(
+            series,
+            count,
+            total - count * offset,
+            sum(each * (m - offset) ** 2 for m, each in zip(middles, bins.values(), strict=True)),
+        )
+        alike = self._alikeness(series)
+        groups = self._groups(series, bins, offset, alike)
 
         def severe(reading: Reading) -> bool:
             return self.severe(change_of(series, reading))
@@ -128,7 +165,7 @@ class DistributionWatch:
             count=count,
             total=total,
             at_ms=at_ms,
-            reading=lambda: self._read(series, groups, at_ms, among) if groups else None,
+            reading=lambda: self._read(series, groups, alike, at_ms, among) if any(groups) else None,
             restart=lambda began: self.test.restart(series.test, began),
             gain=lambda _one, _other: sum(map(mul, groups, series.gains)),
             among=among,
@@ -140,10 +177,37 @@ class DistributionWatch:
             series, metric, series.observations >= LEARNED + self.test.min_reference, series.usual
         )
 
-    def _groups(
-        self, series: ValueSeries, bins: Mapping[int, int], middles: Mapping[int, float], offset: float
-    ) -> list[int]:
-        """Counts by group; nothing until there are edges."""
+    def _note(self, series: ValueSeries, count: float, total: float, squares: float) -> None:
+        """Learn mean, variance and by how much blocks are alike."""
+        known = min(series.observations + count, MEMORY)
+        about = squares - 2 * series.usual * total + count * series.usual**2
+        series.variance += (about - count * series.variance) / known
+        series.usual += (total - count * series.usual) / known
+        if not series.blocks:
+            series.blocks = [Block() for _ in BLOCKS]
+        for size, block in zip(BLOCKS, series.blocks, strict=True):
+            block.count += count
+            block.total += total
+            if block.count >= size:
+                apart = block.total - block.count * series.usual
+                if series.observations >= LEARNED and series.variance > 0:
+                    off = apart * apart / (block.count * series.variance)
+                    block.off = [*block.off[1 - LATEST :], round(off, 3)]
+                block.count = block.total = 0.0
+
+    def _alikeness(self, series: ValueSeries) -> float:
+        """The design effect: as many alike values are worth one."""
+        found = [
+            LENIENCE * sorted(block.off)[len(block.off) // 2] / MEDIAN
+            for block in series.blocks
+            if len(block.off) >= ENOUGH
+        ]
+        if len(series.blocks[1].off) < ENOUGH:
+            found.append(self.alike)
+        return min(max(found, default=1.0), MOST_ALIKE) if max(found, default=1.0) > 1.0 else 1.0
+
+    def _groups(self, series: ValueSeries, bins: Mapping[int, int], offset: float, alike: float) -> list[int]:
+        """Whole counts by group, as many as the values are worth; nothing until there are edges."""
         edges: Sequence[float] = self.edges or series.edges
         if not edges:
             merge_bins(series.early, bins)
@@ -151,26 +215,15 @@ class DistributionWatch:
                 return []
             edges = series.edges = self._learn(series.early)
             bins, series.early = series.early, {}
-            middles = {place: (self.boundary(place) + self.boundary(place + 1)) / 2 for place in bins}
-        if offset or series.carried:
-            return self._shifted(series, bins, edges, offset)
-        groups = [0] * self.test.bins
-        for place, count in bins.items():
-            groups[bisect(edges, middles[place])] += count
-        return groups
-
-    def _shifted(
-        self, series: ValueSeries, bins: Mapping[int, int], edges: Sequence[float], offset: float
-    ) -> list[int]:
-        """Counts by group of bins that edges lie in the middle of."""
         low, high = (np.array([self.boundary(place + at) for place in bins]) - offset for at in (0, 1))
         counts = np.fromiter(bins.values(), float)
-        below = np.clip((np.array(edges)[:, None] - low) / (high - low), 0.0, 1.0) @ counts
+        below = np.clip((np.array([*edges, inf])[:, None] - low) / (high - low), 0.0, 1.0) @ counts
+        below /= alike
         if series.carried:
-            below = below + series.carried
-        whole = np.maximum.accumulate(np.clip(np.rint(below), 0.0, counts.sum()))
+            below += series.carried
+        whole = np.maximum.accumulate(np.maximum(np.rint(below), 0.0))
         series.carried = (below - whole).round(3).tolist()
-        made = np.diff(whole, prepend=0.0, append=counts.sum()).astype(int).tolist()
+        made = np.diff(whole, prepend=0.0).astype(int).tolist()
         return [*made, *[0] * (self.test.bins - len(made))]
 
     def _learn(self, early: Mapping[int, int]) -> list[float]:
@@ -183,7 +236,9 @@ class DistributionWatch:
         }
         return [self.boundary(places[0]) - MARGIN, *sorted(cuts), self.boundary(places[-1] + 1) + MARGIN]
 
-    def _read(self, series: ValueSeries, groups: list[int], at_ms: float, among: int) -> Reading | None:
+    def _read(
+        self, series: ValueSeries, groups: list[int], alike: float, at_ms: float, among: int
+    ) -> Reading | None:
         found = self.test.update(series.test, groups, int(at_ms))
         if found is None:
             return None
@@ -194,12 +249,14 @@ class DistributionWatch:
         was, has_become = float(old @ middles), float(new @ middles)
         worse = {"rise": has_become - was, "fall": was - has_become, "both": inf}[self.bad]
         if worse < self.min_change:
-            if worse < 0 and found.run_length >= self._certain(series, at_ms, among):
+            if worse < 0 and alike * found.run_length >= self._certain(series, at_ms, among):
                 _adopt(series.test, found.began)
             return None
         series.divergence = found.divergence
         series.gains = np.log(2 * old / (old + new)).round(4).tolist()
-        return Reading(found.run_length, found.began, was, has_become, found.observations)
+        return Reading(
+            alike * found.run_length, found.began, was, has_become, round(alike * found.observations)
+        )
 
     def _certain(self, series: ValueSeries, at_ms: float, among: int) -> float:
         return level(

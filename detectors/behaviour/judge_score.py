@@ -94,7 +94,15 @@ class JudgeScore:
 
     def _watch(self, severe: Callable[[Change], bool]) -> DistributionWatch:
         return DistributionWatch(
-            self.name, severe, boundary, "fall", SMALLEST_DROP, EDGES, seasonal=False, test=self.scores
+            self.name,
+            severe,
+            boundary,
+            "fall",
+            SMALLEST_DROP,
+            EDGES,
+            seasonal=False,
+            alike=1.0,
+            test=self.scores,
         )
 
     def _score(self, state: State, name: str, window: Window, context: WindowContext) -> Detection | None:
