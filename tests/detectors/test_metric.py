@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import math
+from types import ModuleType
 
 import msgspec
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from detectors.sequential import metric, tails, views
 from detectors.sequential.metric import MetricAnomaly, MetricState, Score
 from detectors.sequential.tails import Tails, TailState
 from detectors.sequential.views import NAMES, Views
@@ -170,27 +173,34 @@ def test_what_is_no_number_is_refused(value: float) -> None:
 def test_the_tail_of_a_normal_distribution_is_told_about_right_and_a_heavy_one_is_not_feared() -> None:
     for seed in range(3):
         random = np.random.default_rng(seed)
-        tails, state = Tails(), TailState()
+        test, state = Tails(), TailState()
         for number in random.normal(size=6_000):
-            tails.update(state, float(number))
-        assert tails.update(state, 3.5)[0] == pytest.approx(8.37, abs=1.5)
-        assert tails.update(state, -3.5) == (pytest.approx(8.37, abs=1.5), False)
+            test.update(state, float(number))
+        assert test.update(state, 3.5)[0] == pytest.approx(8.37, abs=1.5)
+        assert test.update(state, -3.5) == (pytest.approx(8.37, abs=1.5), False)
         heavy = TailState()
-        surprises = [tails.update(heavy, float(number))[0] for number in random.standard_t(3, size=6_000)]
+        surprises = [test.update(heavy, float(number))[0] for number in random.standard_t(3, size=6_000)]
         assert sum(surprise > 9.0 for surprise in surprises) <= 6
 
 
 def test_views_see_what_they_are_named_after() -> None:
-    views = Views()
-    state = views.begin()
+    seen = Views()
+    state = seen.begin()
     for row in range(1_000):
-        calm = dict(zip(NAMES, views.update(state, HOUR_MS * row, 1.0), strict=True))
+        calm = dict(zip(NAMES, seen.update(state, HOUR_MS * row, 1.0), strict=True))
     assert {name: calm[name] for name in ("step", "swing", "trend", "of the hour", "unexplained", "run")} == {
         "step": 0.0, "swing": 0.0, "trend": 0.0, "of the hour": 0.0, "unexplained": 0.0, "run": 0.0,
     }  # fmt: skip
     for row in range(1_000, 1_010):
-        changed = dict(zip(NAMES, views.update(state, HOUR_MS * row, 3.0), strict=True))
+        changed = dict(zip(NAMES, seen.update(state, HOUR_MS * row, 3.0), strict=True))
     assert changed["unexplained"] == changed["step"] < changed["swing"] < changed["of the hour"]
     assert changed["trend"] > 0.5
     assert changed["run"] > 3.0
     assert changed["roughness"] > calm["roughness"]
+
+
+@pytest.mark.parametrize("module", [metric, tails, views], ids=lambda module: module.__name__)
+def test_the_examples_hold(module: ModuleType) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted
+    assert not result.failed
