@@ -9,6 +9,7 @@ from typing import Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from api.health import HealthBoard
 from api.ports import Actions, ControlOrder, JsonObject, NoIncidentError, ProducerError, SlackAction
 from responders import actions, projections
 from responders.containment import parse_target
@@ -16,6 +17,7 @@ from responders.decide import ActionRefused, Contain, Lift
 from responders.event_store import Store
 from responders.handle import Responder
 from responders.incident import Incident
+from responders.projections import AgentRow
 from schemas.control import ControlState
 
 BUTTON_ACKNOWLEDGE: Final = "watchkeeper.acknowledge"
@@ -25,10 +27,11 @@ BUTTON_RESUME: Final = "watchkeeper.resume"
 
 
 class StoreIncidents:
-    """`Incidents` from the store's projections."""
+    """`Incidents` from the store's projections, and the health of agents from `board`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, board: HealthBoard | None = None) -> None:
         self._store = store
+        self._board = HealthBoard() if board is None else board
 
     def incidents(self, limit: int) -> list[JsonObject]:
         return [row.model_dump(mode="json") for row in projections.incidents(self._store, limit=limit)]
@@ -40,7 +43,19 @@ class StoreIncidents:
             raise NoIncidentError(str(error)) from None
 
     def agents(self) -> list[JsonObject]:
-        return [row.model_dump(mode="json") for row in projections.agents(self._store)]
+        rows = {(row.tenant, row.agent): row for row in projections.agents(self._store)}
+        health = self._board.all()
+        for tenant, agent in health.keys() - rows.keys():
+            rows[tenant, agent] = AgentRow(
+                tenant=tenant, agent=agent, open_incidents=[], severity=None, commands=[]
+            )
+        return [
+            {
+                **rows[name].model_dump(mode="json"),
+                "health": health[name].model_dump(mode="json") if name in health else None,
+            }
+            for name in sorted(rows)
+        ]
 
 
 class ResponderActions:

@@ -54,7 +54,9 @@ class Incidents(Protocol):
         """
 
     def agents(self) -> list[JsonObject]:
-        """Every agent that is known, with its containment."""
+        """Every agent that is known, with its open incidents, its containment and its health, None where
+        nothing is known of it.
+        """
 
 
 class Actions(Protocol):

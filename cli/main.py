@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import engine, incidents, replay, setup
+from cli import agents, engine, incidents, replay, setup
 from config.errors import CorrectableError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 
 engine.register(app)
 incidents.register(app)
+agents.register(app)
 replay.register(app)
 setup.register(app)
 

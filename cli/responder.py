@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from prometheus_client import REGISTRY
 from api.adapters import BUTTON_ACKNOWLEDGE, KafkaProducer, ResponderActions, SlackButtons, StoreIncidents
 from api.allow import WantedDecider
 from api.app import Parts, make_app
+from api.health import HealthBoard, follow
 from api.security import Access, is_loopback
 from cli.common import print_ready
 from cli.errors import UserError
@@ -53,12 +54,15 @@ async def run_responder(settings: Settings, stop_on_signals: Callable[[], asynci
         serving = asyncio.create_task(api.server.serve(sockets=[listener]))
         hearing = asyncio.create_task(api.subscriber.run())
         responding = asyncio.create_task(service.run(settings, stop, ready))
+        following = asyncio.create_task(api.follow_health())
+        tasks = (serving, hearing, responding, following)
         # None of them ends by itself: the first that does was told to, or has failed.
-        ended, _ = await asyncio.wait((serving, hearing, responding), return_when=asyncio.FIRST_COMPLETED)
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         stop.set()
         api.server.should_exit = True
         hearing.cancel()
-        await asyncio.wait((serving, hearing, responding))
+        following.cancel()
+        await asyncio.wait(tasks)
         for task in ended:
             task.result()
 
@@ -116,6 +120,7 @@ class _Api:
     server: _Server
     subscriber: ControlSubscriber
     health: _Health
+    follow_health: Callable[[], Coroutine[Any, Any, None]]
 
 
 @contextlib.asynccontextmanager
@@ -127,12 +132,12 @@ async def _api(settings: Settings) -> AsyncIterator[_Api]:
     producer = _Producer(acks="all", **options)
     state = WantedState(trusted, enforcement_point=_ENFORCEMENT_POINT)
     decider = WantedDecider(state)
-    health = _Health(decider)
+    health, board = _Health(decider), HealthBoard()
     acts = ResponderActions(responder)
     secret = settings.slack.signing_secret
     app = make_app(
         Parts(
-            incidents=StoreIncidents(responder.store),
+            incidents=StoreIncidents(responder.store, board),
             actions=acts,
             producer=KafkaProducer(producer),
             decider=decider,
@@ -150,6 +155,7 @@ async def _api(settings: Settings) -> AsyncIterator[_Api]:
             # It acknowledges nothing: a proxy that asks is behind it, and only then would `applied` be true.
             ControlSubscriber(state, options, send=lambda _record: None, on_heard=decider.heard),
             health,
+            lambda: follow(board, options),
         )
     finally:
         await producer.stop()

@@ -12,10 +12,12 @@ from starlette.testclient import TestClient
 
 from api.adapters import ResponderActions, SlackButtons, StoreIncidents
 from api.app import Parts, make_app
+from api.health import HealthBoard
 from api.security import Access
 from config.settings import Settings
 from responders.actions import connect
 from responders.handle import Responder
+from schemas.health import HEALTH, AgentHealth
 from tests.api.conftest import TOKEN, Remembering
 
 OPENED = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -54,6 +56,34 @@ def test_a_halt_by_hand_opens_an_incident_that_can_be_read(client: TestClient) -
     assert shown["containments"][0]["wanted"]["mode"] == "halt"
     (agent,) = client.get("/v1/agents").json()["agents"]
     assert (agent["tenant"], agent["agent"], agent["open_incidents"]) == ("acme", "support", [incident_id])
+    assert agent["health"] is None
+
+
+def test_agents_are_listed_with_health_whether_or_not_they_ever_had_an_incident(responder: Responder) -> None:
+    board, actions, rest = HealthBoard(), ResponderActions(responder), Remembering()
+    for agent, state in (("support", "unhealthy"), ("billing", "healthy")):
+        board.take(HEALTH.dump_json(AgentHealth(tenant="acme", agent=agent, time=OPENED, state=state)))
+    buttons = SlackButtons(actions, lambda _user, _button: True)
+    parts = Parts(StoreIncidents(responder.store, board), actions, rest, rest, rest, buttons)
+    client = TestClient(make_app(parts, Access(TOKEN, loopback_only=True)), base_url="http://127.0.0.1")
+    incident_id = halted(client)
+    billing, support = client.get("/v1/agents").json()["agents"]
+    assert (billing["agent"], billing["open_incidents"], billing["health"]["state"]) == (
+        "billing",
+        [],
+        "healthy",
+    )
+    assert (support["open_incidents"], support["health"]["state"]) == ([incident_id], "unhealthy")
+
+
+def test_the_newest_health_counts_and_what_cannot_be_read_is_passed_over() -> None:
+    board = HealthBoard()
+    newest = AgentHealth(agent="a", time=OPENED + timedelta(hours=1), state="degraded", score=40.0)
+    for health in (AgentHealth(agent="a", time=OPENED, state="healthy"), newest):
+        board.take(HEALTH.dump_json(health))
+    for value in (HEALTH.dump_json(AgentHealth(agent="a", time=OPENED, state="healthy")), b"{", None):
+        board.take(value)
+    assert board.all() == {("default", "a"): newest}
 
 
 def test_acknowledge_resolve_and_the_past(client: TestClient) -> None:

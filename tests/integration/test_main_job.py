@@ -259,7 +259,21 @@ def test_health_and_metrics(engine: UpEngine) -> None:
     assert until(lambda: httpx.get(f"{engine.http}/readyz").status_code == 200 or None, "readiness")
     assert "watchkeeper_http_events" in httpx.get(f"{engine.http}/metrics").text
     assert httpx.get(f"{engine.http}/v1/incidents").json()["incidents"]
-    assert httpx.get(f"{engine.http}/v1/agents").status_code == 200
+
+
+def test_agents_are_listed_with_their_health(engine: UpEngine) -> None:
+    with client(engine, "well") as keeper, keeper.session() as session:
+        session.tool_call("search", {"q": "shoes"}, result=["a"])
+
+    def listed() -> dict[str, Any] | None:
+        rows = httpx.get(f"{engine.http}/v1/agents").json()["agents"]
+        return next((row for row in rows if row["agent"] == "well" and row["health"]), None)
+
+    row = until(listed, "the agent's health")
+    assert row["health"]["state"] == "cannot tell", "of one call nothing can be told"
+    done = engine.run("agents", "--bootstrap", engine.kafka, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "well" in {each["agent"] for each in json.loads(done.stdout) if each["health"]}
 
 
 def test_drills_against_the_running_engine(engine: UpEngine) -> None:
