@@ -81,16 +81,18 @@ class CallCounts(msgspec.Struct, omit_defaults=True):
 
 
 class ToolUse(msgspec.Struct, omit_defaults=True):
-    """Calls of a tool, failures, and how long calls took."""
+    """Calls of a tool, failures, and how long calls took; `duration_bins` are log bins of milliseconds."""
 
     calls: int = 0
     errors: int = 0
     duration_s: Moments = msgspec.field(default_factory=Moments)
+    duration_bins: dict[int, int] = {}
 
     def merge(self, other: ToolUse) -> None:
         self.calls += other.calls
         self.errors += other.errors
         self.duration_s.merge(other.duration_s)
+        merge_bins(self.duration_bins, other.duration_bins)
 
 
 class CalibrationBin(msgspec.Struct, omit_defaults=True):
@@ -279,6 +281,7 @@ def _add_tool_call(activity: Activity, event: Any, _facts: Any) -> str | None:
     use.calls += 1
     if event.duration_ms is not None:
         use.duration_s.add(min(event.duration_ms / 1000, MAX_CALL_S))
+        count_in(use.duration_bins, log_bin(event.duration_ms))
     if event.status == "error":
         activity.tool_errors += 1
         use.errors += 1

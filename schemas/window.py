@@ -60,6 +60,7 @@ class ToolUse(CallCounts):
     """Calls of a tool, failures, and how long calls took."""
 
     duration_s: Moments = Field(default_factory=Moments)
+    duration_bins: Bins = Field(description="By log bin of milliseconds.")
 
 
 class CalibrationBin(Contract):
