@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 from cli.main import app
+from config.objectives import WithObjectives
+from config.policy_file import parse
 from schemas.event import AGENT_EVENT, ToolCall
 
 ROOT = Path(__file__).parents[2]
@@ -48,3 +50,9 @@ def test_the_python_it_shows_is_python() -> None:
     assert blocks
     for block in blocks:
         ast.parse(block)
+
+
+def test_the_objectives_it_shows_are_taken() -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (objective,) = parse(WithObjectives, block, "README").objective
+    assert objective.applies("default", "support")
