@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench.eval import nab_page, nab_plots
 from bench.eval.nab import PROFILES, Series, read
+from bench.eval.nab_disturbed import disturbed
 from bench.eval.nab_page import EVERY_ROW, OURS
 from bench.eval.nab_rivals import RIVALS, Detector, Metric
 from bench.eval.nab_runs import Run, drawn, run_all
@@ -47,13 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     ours = Metric()
     fixed: dict[str, Detector] = {OURS: ours, EVERY_ROW: Metric(episodes=False), **RIVALS}
-    runs = _run(corpus, fixed | dict(drawn(options.drawn, FACTOR)))
-    others = [run for name, run in runs.items() if name not in fixed]
+    other = dict(drawn(options.drawn, FACTOR))
+    runs = _run(corpus, fixed | other | disturbed())
     longest = max(corpus, key=lambda series: len(series.values))
     standard = runs[OURS].outcomes(corpus)["standard"]
     sections = {
         "scores": nab_page.scores(corpus, {name: runs[name] for name in fixed}, ours.state_bytes(longest)),
-        "tuning": nab_page.tuning(corpus, others, FACTOR),
+        "tuning": nab_page.tuning(corpus, [runs[name] for name in other], FACTOR),
+        "disturbed": nab_page.disturbances(corpus, {name: runs[name] for name in disturbed()}),
         "categories": nab_page.categories(standard, corpus),
         "noise": nab_page.noise(options.noise_rows),
     }

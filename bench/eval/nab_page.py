@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bench.eval.nab import PROFILES, Outcome, Series, Standing
+from bench.eval.nab_disturbed import disturb
 from bench.eval.nab_noise import LEVELS, NOISE, false_alarms
 from bench.eval.nab_runs import Run, honesty
 from bench.eval.page import Section
@@ -113,6 +114,24 @@ def tuning(corpus: Sequence[Series], drawn: Sequence[Run], factor: float) -> Sec
     page.table(("profile", *PERCENTILES, "categories left out"), ranges)
     page.say("By category, when left out:")
     page.table(("profile", *(name for name, count in windows.items() if count)), left_out)
+    return page
+
+
+def disturbances(corpus: Sequence[Series], runs: Mapping[str, Run]) -> Section:
+    """The scores on series that were disturbed first."""
+    page = Section("The same series, disturbed")
+    rows = []
+    for name, run in runs.items():
+        outcomes = run.outcomes(disturb(corpus, name))
+        rows.append((name, *(f"{outcome.score:.1f}" for outcome in outcomes.values())))
+        page.figures[name] = {profile: round(outcome.score, 2) for profile, outcome in outcomes.items()}
+    page.say(
+        "A score that was tuned until chance was on its side falls as soon as chance is drawn anew. The same "
+        "parameters on the same series, a little disturbed, and on two scales that they were not chosen for: "
+        "horizons are in rows, so half the rows are another task, and roots take from peaks what they are "
+        "found by."
+    )
+    page.table(("disturbance", *PROFILES), rows)
     return page
 
 

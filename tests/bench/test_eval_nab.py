@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bench.eval.nab import PROFILES, Floats, Series, evaluate, read, sigmoid
+from bench.eval.nab_disturbed import DISTURBANCES, disturb
 from bench.eval.nab_rivals import RIVALS, Metric, gaussian_episodes, windowed_gaussian
 from bench.eval.nab_runs import Run, drawn, honesty
 from bench.eval_nab import main
@@ -203,3 +204,15 @@ def test_every_rival_scores_every_row_and_a_spike_above_the_rest() -> None:
         assert (found >= 0).all(), name
     for detector in (windowed_gaussian, gaussian_episodes, Metric()):
         assert int(detector(given)[200:].argmax()) == 600
+
+
+def test_a_disturbed_series_keeps_its_windows_where_its_values_are() -> None:
+    values = [0.0] * ROWS
+    values[500] = 100.0
+    given = Series("a/1.csv", tuple(300_000 * row for row in range(ROWS)), tuple(values), ((490, 510),))
+    for name in DISTURBANCES:
+        (found,) = disturb([given], name)
+        peak = int(np.abs(np.array(found.values)).argmax())
+        assert len(found.values) == len(found.times_ms), name
+        assert found.window_of[peak] == 0, name
+        assert found.times_ms[peak] == given.times_ms[500], name
