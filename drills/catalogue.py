@@ -8,6 +8,7 @@ from drills.scripts import (
     cheapest_flight,
     clarification_loop,
     confident_wrong,
+    delegation_disaster,
     dropped_column,
     empty_success,
     file_listing,
@@ -27,10 +28,13 @@ from drills.scripts import (
     rate_limit_storm,
     redefined_goal,
     report_format,
+    silent_model_update,
     silent_refusals,
     stale_memory,
     state_blindness,
+    too_shy,
     weekend_run,
+    zero_shipping,
 )
 
 DRILLS: tuple[Drill, ...] = (
@@ -61,5 +65,9 @@ DRILLS: tuple[Drill, ...] = (
     stale_memory.DRILL,
     prompt_drift.DRILL,
     long_tail.DRILL,
+    zero_shipping.DRILL,
+    silent_model_update.DRILL,
+    too_shy.DRILL,
+    delegation_disaster.DRILL,
 )
 BY_NAME: dict[str, Drill] = {drill.name: drill for drill in DRILLS}

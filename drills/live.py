@@ -166,7 +166,7 @@ async def play(
                 not drill.contained or _all_stopped(done, actors) is not None
             )
 
-        async for entry in _acts(drill.make(random.Random(seed), run), actors):
+        async for entry in _acts(drill.make(random.Random(seed), run), actors, drill.speed):
             done.append(entry)
             if on_done is not None and not entry.denied:
                 on_done(entry)
@@ -185,13 +185,13 @@ async def play(
     )
 
 
-async def _acts(script: Script, actors: Actors) -> AsyncIterator[Done]:
-    """The acts that happen or are denied, at the pace the script gives."""
+async def _acts(script: Script, actors: Actors, speed: float) -> AsyncIterator[Done]:
+    """The acts that happen or are denied, at so many times the pace the script gives."""
     due = time.monotonic()
     try:
         act = next(script)
         while True:
-            due = max(due + act.pause_ms / 1000, time.monotonic())
+            due = max(due + act.pause_ms / 1000 / speed, time.monotonic())
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             verdict, done = await actors.perform(act)
             yield done

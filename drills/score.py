@@ -76,7 +76,7 @@ def score(
     """
     onset = next((entry for entry in done if entry.act.faulty), None)
     faulty = [entry for entry in done if entry.act.faulty and not entry.denied]
-    found = next((entry for entry in seen if entry.detector in drill.detectors), None)
+    found = _found(drill, seen)
     until = [entry for entry in faulty if found is not None and entry.event_ms <= found.time_ms]
     after = [entry for entry in faulty if ordered_ms is not None and entry.wall_ms > ordered_ms]
     early = tuple(entry.detector for entry in seen if onset is None or entry.time_ms < onset.event_ms)
@@ -129,8 +129,19 @@ def _failures(
 
 def found_all(drill: Drill, seen: Sequence[Seen]) -> bool:
     """Whether everything has been detected that must be."""
-    names = {entry.detector for entry in seen}
-    return not names.isdisjoint(drill.detectors) and names.issuperset(drill.fleet)
+    return _found(drill, seen) is not None and {entry.detector for entry in seen}.issuperset(drill.fleet)
+
+
+def _found(drill: Drill, seen: Sequence[Seen]) -> Seen | None:
+    """The first detection that finds the failure; where agents are named, that of the last of them."""
+    firsts: dict[str, Seen] = {}
+    for entry in seen:
+        if entry.detector in drill.detectors:
+            firsts.setdefault(entry.agent, entry)
+    if not drill.agents:
+        return next(iter(firsts.values()), None)
+    named = [entry for agent, entry in firsts.items() if agent in drill.agents]
+    return named[-1] if len(named) == len(drill.agents) else None
 
 
 def _fleet_failures(drill: Drill, seen: Sequence[Seen]) -> list[str]:

@@ -69,6 +69,8 @@ class Drill:
         contained: the agents must be stopped or stepped down.
         seconds: how long a live run may take in all.
         cost_then_usd: what the failure cost when it happened, where it is known.
+        agents: each of these must be found, not only one; delays count to the last of them.
+        speed: live, so many times less time passes than the script says, between acts and in their events.
     """
 
     name: str
@@ -81,6 +83,8 @@ class Drill:
     contained: bool = False
     seconds: float = 60.0
     cost_then_usd: float | None = None
+    agents: tuple[str, ...] = ()
+    speed: float = 1.0
     fleet: tuple[str, ...] = ()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from detectors.control import Held
 from detectors.offline import Engine
-from drills.catalogue import DRILLS
+from drills.catalogue import BY_NAME, DRILLS
 from drills.fleet import NAMES, session
 from drills.offline import event_of, play
 from drills.score import Done, Seen, found_all, score
@@ -101,6 +101,24 @@ def test_score_counts_from_the_onset_to_the_trigger() -> None:
     assert (result.events_to_detection, result.usd_to_detection) == (2, 1.0)
     assert (result.seconds_to_detection, result.seconds_to_containment) == (1.499, 2.0)
     assert (result.actions_after_stop, result.usd_after_stop) == (1, 0.5)
+
+
+def test_each_of_the_agents_named_must_be_found() -> None:
+    drill = replace(_drill(), agents=("a", "b"), within_events=None)
+    done = _acts(False, True, True, True)
+    one = [Seen("tool_loop", "a", 1.0, 9.0, "a")]
+    assert not found_all(drill, one)
+    assert score(drill, done, one, stopped_ms=1.0).why == ("not detected by tool_loop",)
+    both = [*one, Seen("tool_loop", "a", 2.0, 9.0, "again"), Seen("tool_loop", "b", 3.0, 9.0, "b")]
+    assert found_all(drill, both)
+    assert score(drill, done, both, stopped_ms=1.0).summary == "b"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_silent_update_of_the_model_shows_in_canaries_before_users_see_it(seed: int) -> None:
+    drill = replace(BY_NAME["silent-model-update"], detectors=("canary", "refusal_rate", "output_length"))
+    _, seen = _run(drill, seed)
+    assert seen[0].detector == "canary"
 
 
 def test_score_says_every_reason_a_drill_failed() -> None:
