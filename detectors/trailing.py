@@ -97,13 +97,19 @@ def total(trailing: Trailing, span_ms: int, rings: Rings = RINGS, *, now_ms: int
     most one cell before that. Spans longer than any ring are cut to the longest.
     """
     now_ms = trailing.newest_ms if now_ms is None else max(now_ms, trailing.newest_ms)
-    place = next((at for at, ring in enumerate(rings) if ring.reach_ms >= span_ms), len(rings) - 1)
+    place, last = 0, len(rings) - 1
+    while place < last and rings[place].reach_ms < span_ms:
+        place += 1
     if place >= len(trailing.rings):
         return NOTHING
     ring = rings[place]
     oldest = (now_ms - min(span_ms, ring.reach_ms) + 1) // ring.width_ms
-    here = [cell for number, cell in trailing.rings[place].items() if number >= oldest]
-    return Total(sum(count for count, _ in here), sum(summed for _, summed in here))
+    observations = summed = 0
+    for number, cell in trailing.rings[place].items():
+        if number >= oldest:
+            observations += cell[0]
+            summed += cell[1]
+    return Total(observations, summed)
 
 
 def _advance(trailing: Trailing, at_ms: int, rings: Rings) -> None:
