@@ -89,6 +89,10 @@ eval-traces: $(STAMP) ## docs/evaluation.md: real model swaps, the model hidden 
 eval-drills: $(STAMP) ## the drills of behaviour over seeds, with a picture of each
 	@$(BIN)/python -m bench.eval_drills
 
+.PHONY: eval-delay
+eval-delay: $(STAMP) ## docs/evaluation.md: delay at equal false-alarm run length, beside the optimal CUSUM and river
+	@$(BIN)/python -m bench.eval_delay
+
 .PHONY: schemas
 schemas: $(STAMP) ## write the JSON Schema files and the AsyncAPI document anew
 	@$(BIN)/python -m schemas.export

@@ -42,8 +42,10 @@ CALIBRATION = 2 / 3
 BREADTH = 0.25
 """The standard deviation of each mixed shift, as a share of the shift."""
 MOMENTS_PRIOR = 100.0
-CLIP = 3.5
-"""So many standard deviations from the known mean a batch's mean may lie: no single value decides."""
+CLIP, CLIP_BATCH = 3.5, 2.0
+"""So many standard errors, and at least standard deviations, a batch's mean may lie from the known one: no
+single value decides. What is told is not clipped.
+"""
 NO_USE = 1e6
 """Finite, so that values too heavy-tailed for every shift leave evidence that can be added up."""
 
@@ -99,8 +101,9 @@ class MeanChange:
         """Takes `count` values in, their sum and their sum of squares; `at` names them."""
         if count <= 0:
             return None
+        raw = total
         total, squares = _clipped(state, count, total, squares)
-        taken = onsets.take(state, self.spans, at, (count, total, squares))
+        taken = onsets.take(state, self.spans, at, (count, total, squares, raw))
         hopeless = state.sd > 0 and not self._look(state, count, total, squares)
         if taken:
             _, state.mean, state.sd = self._moments(onsets.settled(state))
@@ -116,7 +119,7 @@ class MeanChange:
         if length < self.floor:
             screens.postpone(state, self.floor, length)
             return None
-        before, after = float(found.before[1] / found.before[0]), float(found.since[1] / found.since[0])
+        before, after = float(found.before[3] / found.before[0]), float(found.since[3] / found.since[0])
         if abs(after - before) < self.min_change:
             return None
         return Reading(length, found.began, before, after, int(found.since[0]))
@@ -133,9 +136,9 @@ class MeanChange:
     def _moments(self, sums: list[float]) -> Reference:
         if not sums:
             return Reference(0.0, 0.0, 0.0)
-        count, total, squares = sums[:3]
+        count, total, squares, raw = sums[:4]
         variance = max(squares - total * total / count, 0.0) / count
-        return Reference(count, total / count, sqrt(variance + self.min_sd**2))
+        return Reference(count, raw / count, sqrt(variance + self.min_sd**2))
 
     def _look(self, state: State, count: float, total: float, squares: float) -> bool:
         """The quick look; what is not promising is learned from."""
@@ -179,10 +182,10 @@ class MeanChange:
 
 def _clipped(state: MeanChange.State, count: float, total: float, squares: float) -> tuple[float, float]:
     """The sums with their mean moved to within some standard deviations of what is known."""
-    mean = total / count
-    if state.sd == 0 or abs(mean - state.mean) <= CLIP * state.sd:
+    mean, reach = total / count, max(CLIP / sqrt(count), CLIP_BATCH) * state.sd
+    if state.sd == 0 or abs(mean - state.mean) <= reach:
         return total, squares
-    moved = state.mean + copysign(CLIP * state.sd, mean - state.mean)
+    moved = state.mean + copysign(reach, mean - state.mean)
     return count * moved, squares - count * (mean**2 - moved**2)
 
 
