@@ -13,6 +13,12 @@ Role = Literal["engine", "operator"]
 """Whose key signs: only an operator's may lift containment."""
 
 
+TimerKind = Literal["confirm", "verify", "approval", "page", "late", "escalate", "digest"]
+"""Was the command confirmed, is it quiet since, did nobody approve, is a deferred page due, has a channel not
+taken one, is nobody on it, is the next digest due.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Tell the people behind ``channel`` of a transition, once. What it says is rendered when it is sent."""
@@ -80,20 +86,34 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class SetTimer:
-    """Give ``kind`` for this command back to the decider at ``due``, also after a restart."""
+    """Give ``kind`` back to the decider at ``due``, also after a restart. ``number`` tells those of a kind
+    apart: the epoch of the command, the step of an escalation, or the incident's version.
+    """
 
     incident_id: str
-    kind: Literal["confirm", "verify"]
-    target: Target
-    epoch: int
+    kind: TimerKind
+    target: Target | None
+    number: int
     due: datetime
 
     @property
+    def scope(self) -> str:
+        return "" if self.target is None else scope_of(self.target)
+
+    @property
     def key(self) -> str:
-        return f"{self.kind}:{self.incident_id}:{scope_of(self.target)}:{self.epoch}"
+        return f"{self.kind}:{self.incident_id}:{self.scope}:{self.number}"
 
 
-Effect = Page | UpdatePage | PublishIncidentEvents | Hold | Release | SetTimer
+@dataclass(frozen=True, slots=True)
+class CancelTimers:
+    """Forget the incident's timers of these kinds."""
+
+    incident_id: str
+    kinds: tuple[TimerKind, ...]
+
+
+Effect = Page | UpdatePage | PublishIncidentEvents | Hold | Release | SetTimer | CancelTimers
 Sendable = Page | UpdatePage | PublishIncidentEvents
 """The effects that leave the store through the outbox."""
 

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
@@ -21,15 +21,22 @@ from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, 
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from responders import tables, wanted, wording
-from responders.containment import scope_of
+from responders import tables, wanted
 from responders.database import READ, StoreError, make_engine
-from responders.decide import Decision
-from responders.effects import Hold, Page, PublishIncidentEvents, Release, SetTimer, UpdatePage
+from responders.decider.draft import DIGEST, Decision
+from responders.effects import (
+    CancelTimers,
+    Hold,
+    Page,
+    PublishIncidentEvents,
+    Release,
+    SetTimer,
+    UpdatePage,
+)
 from responders.incident import Incident, fold
 from schemas.base import epoch_ms
 from schemas.detection import Detection
-from schemas.incident import INCIDENT_EVENT, IncidentEvent, Triggered
+from schemas.incident import INCIDENT_EVENT, IncidentEvent
 
 T = TypeVar("T")
 _LOST_RACE: Final = frozenset({"40001", "40P01", "23505"})
@@ -168,19 +175,43 @@ def save(connection: Connection, decision: Decision, now: datetime) -> None:
                 wanted.hold(connection, effect, epoch_ms(now))
             case Release():
                 wanted.release(connection, effect, epoch_ms(now))
-            case SetTimer():
-                insert_new(
-                    connection,
-                    tables.timers,
-                    timer_key=effect.key,
-                    incident_id=effect.incident_id,
-                    kind=effect.kind,
-                    scope=scope_of(effect.target),
-                    epoch=effect.epoch,
-                    due_ms=epoch_ms(effect.due),
-                )
+            case SetTimer() | CancelTimers():
+                _keep_time(connection, effect)
             case Page() | UpdatePage() | PublishIncidentEvents():
                 _to_outbox(connection, effect, epoch_ms(now))
+                if isinstance(effect, Page) and decision.incident is not None:
+                    _count_page(connection, decision.incident, effect, now)
+
+
+def _keep_time(connection: Connection, effect: SetTimer | CancelTimers) -> None:
+    timers = tables.timers
+    if isinstance(effect, CancelTimers):
+        its = (timers.c.incident_id == effect.incident_id, timers.c.kind.in_(effect.kinds))
+        connection.execute(delete(timers).where(*its))
+        return
+    insert_new(
+        connection,
+        timers,
+        timer_key=effect.key,
+        incident_id=effect.incident_id,
+        kind=effect.kind,
+        scope=effect.scope,
+        epoch=effect.number,
+        due_ms=epoch_ms(effect.due),
+    )
+
+
+def _count_page(connection: Connection, incident: Incident, effect: Page, now: datetime) -> None:
+    if effect.page.startswith(DIGEST):
+        return
+    insert_new(
+        connection,
+        tables.paged,
+        incident_id=effect.incident_id,
+        page=effect.page,
+        tenant=incident.tenant,
+        time_ms=epoch_ms(now),
+    )
 
 
 def _event_row(event: IncidentEvent) -> dict[str, Any]:
@@ -195,7 +226,6 @@ def _event_row(event: IncidentEvent) -> dict[str, Any]:
 
 def projection_of(incident: Incident) -> dict[str, Any]:
     """The incident's row in the list, a function of its log alone."""
-    first = incident.detections[0] if incident.detections else None
     return {
         "incident_id": incident.incident_id,
         "version": incident.version,
@@ -205,7 +235,7 @@ def projection_of(incident: Incident) -> dict[str, Any]:
         "tenant": incident.tenant,
         "agent": incident.agent,
         "session": incident.session,
-        "headline": incident.summary if first is None else wording.headline(first),
+        "headline": incident.headline,
         "summary": incident.summary,
         "opened_ms": epoch_ms(incident.opened_at),
         "updated_ms": epoch_ms(incident.updated_at),
@@ -252,7 +282,7 @@ def _encode(effect: Page | UpdatePage | PublishIncidentEvents) -> str:
     return json.dumps(asdict(effect), ensure_ascii=False, sort_keys=True)
 
 
-# The inbox and the causes
+# The inbox
 
 
 def seen(connection: Connection, source_key: str) -> bool:
@@ -266,38 +296,6 @@ def mark_seen(connection: Connection, source_key: str, incident_id: str | None, 
     connection.execute(
         insert(tables.inbox).values(source_key=source_key, incident_id=incident_id, time_ms=epoch_ms(now))
     )
-
-
-def grouping_keys(tenant: str, agent: str, session: str | None) -> tuple[str, ...]:
-    """What makes detections one cause, the strongest first: the session, then the agent."""
-    of_agent = json.dumps(["agent", tenant, agent], ensure_ascii=False)
-    if session is None:
-        return (of_agent,)
-    return (json.dumps(["session", tenant, session], ensure_ascii=False), of_agent)
-
-
-def open_incident(connection: Connection, keys: Sequence[str]) -> str | None:
-    """The open incident that holds one of ``keys``, the first one first."""
-    rows = connection.execute(
-        select(tables.grouping.c.key, tables.grouping.c.incident_id).where(tables.grouping.c.key.in_(keys))
-    )
-    held = {row.key: row.incident_id for row in rows}
-    return next((held[key] for key in keys if key in held), None)
-
-
-def claim_keys(connection: Connection, decision: Decision, keys: Sequence[str]) -> None:
-    """Give the causes ``keys`` to the incident, as far as no other open one has them.
-
-    Raises:
-        Conflict: the incident was opened for causes that another writer has just opened one for.
-    """
-    incident = decision.incident
-    if incident is None or not incident.open:
-        return
-    opened = bool(decision.events) and isinstance(decision.events[0].data, Triggered)
-    for key in keys:
-        if not insert_new(connection, tables.grouping, key=key, incident_id=incident.incident_id) and opened:
-            raise Conflict(f"{key} has an open incident")
 
 
 def detections_of(connection: Connection, incident_id: str) -> int:

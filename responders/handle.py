@@ -14,20 +14,28 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from responders import event_store, tables, wanted
+from responders import causes, event_store, tables, wanted, wording
 from responders.decide import (
+    NOTHING_AROUND,
+    Absorb,
     AckSeen,
     Action,
     ActionRefused,
+    Around,
     CommandDelivered,
     Contain,
     DetectionSeen,
+    Follow,
     Input,
     Lift,
+    ListInDigest,
+    MergeInto,
     PersonActs,
     TimerFired,
     decide,
 )
+from responders.decider import correlation
+from responders.decider.paging import worst
 from responders.effects import Release
 from responders.event_store import Store
 from responders.incident import Incident
@@ -89,13 +97,48 @@ class Responder:
             key = event_store.detection_key(detection)
             if event_store.seen(connection, key):
                 return None
-            keys = event_store.grouping_keys(detection.tenant, detection.agent, detection.session)
-            known = event_store.open_incident(connection, keys)
-            incident = self._decide(connection, DetectionSeen(detection), known, now, keys)
+            incident = self._place(connection, self.policy.graded(detection), now)
             event_store.mark_seen(connection, key, incident.incident_id if incident else None, now)
             return incident
 
         return self.store.transact(work)
+
+    def _place(self, connection: Connection, detection: Detection, now: datetime) -> Incident | None:
+        """Decide about a detection for the incident it belongs to: that of its cause, or of what it has in
+        common with others.
+        """
+        given = DetectionSeen(detection)
+        cause = causes.cause_of(connection, detection, self.policy)
+        if cause is not None:
+            return self._decide(connection, given, cause, now, around=Around(follows=True))
+        group = self.policy.grouping.of(detection)
+        keys = correlation.keys_of(group, detection)
+        known = causes.open_incident(connection, keys, now, group.window_minutes)
+        around = Around(
+            silences=causes.silences_on(connection, detection, now),
+            pages_lately=causes.pages_lately(connection, detection.tenant, now),
+            kin=causes.kin_of(connection, detection, self.policy, now) if known is None else None,
+        )
+        incident = self._decide(connection, given, known, now, keys, around)
+        if incident is None:
+            return None
+        if known is None:
+            causes.remember_cause(connection, detection, incident)
+        if correlation.is_source(detection, self.policy.inhibit):
+            return self._gather(connection, incident, detection, now)
+        return incident
+
+    def _gather(
+        self, connection: Connection, cause: Incident, detection: Detection, now: datetime
+    ) -> Incident:
+        """Take in what turns out to be a consequence, though it came first."""
+        causes.is_source(connection, detection, cause.incident_id)
+        headline = wording.headline(detection)
+        for each in causes.consequences_of(connection, cause, detection, self.policy):
+            self._decide(connection, MergeInto(cause.incident_id, headline), each.incident_id, now)
+            given = Absorb(each.incident_id, each.agent, each.headline)
+            cause = self._decide(connection, given, cause.incident_id, now) or cause
+        return cause
 
     def ack(self, ack: ControlAck, source: Source | None = None) -> bool:
         """Take in an enforcement point's answer. False for a command that was never issued here."""
@@ -166,7 +209,7 @@ class Responder:
         row = connection.execute(select(tables.timers).where(is_it)).mappings().first()
         if row is None or connection.execute(delete(tables.timers).where(is_it)).rowcount != 1:
             return  # another responder has fired it
-        target = wanted.target_of_scope(row["scope"])
+        target = wanted.target_of_scope(row["scope"]) if row["scope"] else None
         given = TimerFired(row["kind"], target, row["epoch"])
         self._decide(connection, given, row["incident_id"], self.clock())
 
@@ -190,8 +233,8 @@ class Responder:
 
         def work(connection: Connection) -> Incident:
             target = action.target
-            keys = event_store.grouping_keys(target.tenant, target.agent, target.session)
-            known = event_store.open_incident(connection, keys)
+            keys = correlation.grouping_keys(target.tenant, target.agent, target.session)
+            known = causes.open_incident(connection, keys, self.clock())
             incident = self._decide(connection, PersonActs(person, action), known, self.clock(), keys)
             assert incident is not None
             return incident
@@ -227,12 +270,35 @@ class Responder:
         incident_id: str | None,
         now: datetime,
         keys: Sequence[str] = (),
+        around: Around | None = None,
     ) -> Incident | None:
         incident = None if incident_id is None else event_store.load(connection, incident_id)
-        decision = decide(given, incident, self.policy, now, DatabaseIds(connection, epoch_ms(now)))
+        if around is None:
+            around = self._around(connection, incident, now)
+        ids = DatabaseIds(connection, epoch_ms(now))
+        decision = decide(given, incident, self.policy, now, ids, around)
         event_store.save(connection, decision, now)
-        event_store.claim_keys(connection, decision, keys)
+        causes.claim_keys(connection, decision, keys)
+        for follow in decision.follow:
+            self._decide_also(connection, follow, now)
         return decision.incident
+
+    def _around(self, connection: Connection, incident: Incident | None, now: datetime) -> Around:
+        if incident is None:
+            return NOTHING_AROUND
+        detection = worst(incident)
+        return Around(
+            silences=[] if detection is None else causes.silences_on(connection, detection, now),
+            pages_lately=causes.pages_lately(connection, incident.tenant, now),
+        )
+
+    def _decide_also(self, connection: Connection, follow: Follow, now: datetime) -> None:
+        if follow.to is not None or not isinstance(follow.given, ListInDigest):
+            self._decide(connection, follow.given, follow.to, now)
+            return
+        keys = (correlation.digest_key(follow.given.tenant),)
+        known = causes.open_incident(connection, keys, now)
+        self._decide(connection, follow.given, known, now, keys, NOTHING_AROUND)
 
     def decided(self, connection: Connection, given: Input, incident_id: str) -> None:
         """Decide inside a transaction that the caller has: the outbox settles a row together with its

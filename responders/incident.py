@@ -1,7 +1,6 @@
-"""An incident: its states, the one table that says what may follow what, and the fold over its events.
+"""An incident: what it is made of, and the fold over its events that makes it.
 
-Everything that changes state is here, in `LIFECYCLE` and `CONTAINMENT`; what is not in a table is illegal,
-raises `IllegalTransition` and changes nothing. The diagram in the docs is drawn from the tables (`diagram`).
+What may follow what is in the tables of `responders.lifecycle`.
 """
 
 from __future__ import annotations
@@ -12,114 +11,22 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from responders.containment import scope_of
+from responders import wording
+from responders.containment import combine, scope_of
+from responders.lifecycle import (
+    CONTAINMENT,
+    LIFECYCLE,
+    ContainmentState,
+    IllegalTransition,
+    State,
+    diagram,
+)
 from schemas import incident as log
 from schemas.control import ControlState, Target
 from schemas.detection import Detection, Severity
 from schemas.incident import Fact, IncidentEvent
 
-State = Literal["triggered", "acknowledged", "mitigated", "resolved"]
-ContainmentState = Literal["none", "requested", "applied", "verified", "disobeyed", "released"]
-
 SEVERITIES: Final[tuple[Severity, ...]] = ("info", "warning", "critical")
-
-# Facts that may arrive at any time once the incident is open, and do not move it.
-_ANY_TIME: Final = (
-    "page_requested",
-    "page_delivered",
-    "page_failed",
-    "containment_proposed",
-    "containment_issued",
-    "containment_delivered",
-    "containment_applied",
-    "containment_refused",
-    "containment_unconfirmed",
-    "containment_verified",
-    "containment_released",
-    "note",
-)
-_WHILE_OPEN: Final = (*_ANY_TIME, "detection_joined")
-
-
-def _stay(state: State, facts: Iterable[str]) -> dict[str, State]:
-    return dict.fromkeys(facts, state)
-
-
-LIFECYCLE: Final[Mapping[State | None, Mapping[str, State]]] = {
-    None: {"triggered": "triggered"},
-    "triggered": {
-        **_stay("triggered", _WHILE_OPEN),
-        **_stay("triggered", ("severity_raised", "containment_requested", "containment_disobeyed")),
-        "acknowledged": "acknowledged",
-        "mitigated": "mitigated",
-        "resolved": "resolved",
-        "false_alarm": "resolved",
-    },
-    "acknowledged": {
-        **_stay("acknowledged", _WHILE_OPEN),
-        **_stay("acknowledged", ("severity_raised", "containment_requested", "containment_disobeyed")),
-        "mitigated": "mitigated",
-        "resolved": "resolved",
-        "false_alarm": "resolved",
-    },
-    "mitigated": {
-        **_stay("mitigated", _WHILE_OPEN),
-        "acknowledged": "mitigated",
-        # Worse than thought: it needs a person again.
-        "severity_raised": "triggered",
-        "containment_requested": "triggered",
-        "containment_disobeyed": "triggered",
-        "resolved": "resolved",
-        "false_alarm": "resolved",
-    },
-    # Closed for good: the next detection opens a new incident. What was under way still reports back.
-    "resolved": _stay("resolved", _ANY_TIME),
-}
-"""State, then the type of the fact, to the next state."""
-
-CONTAINMENT: Final[Mapping[ContainmentState, Mapping[str, ContainmentState]]] = {
-    "none": {"containment_proposed": "none", "containment_requested": "requested"},
-    "requested": {
-        "containment_requested": "requested",
-        "containment_issued": "requested",
-        "containment_delivered": "requested",
-        "containment_refused": "requested",
-        "containment_unconfirmed": "requested",
-        "containment_applied": "applied",
-        "containment_disobeyed": "disobeyed",
-        "containment_released": "released",
-    },
-    "applied": {
-        "containment_requested": "requested",
-        "containment_delivered": "applied",
-        "containment_applied": "applied",
-        "containment_refused": "applied",
-        "containment_verified": "verified",
-        "containment_disobeyed": "disobeyed",
-        "containment_released": "released",
-    },
-    "verified": {
-        "containment_requested": "requested",
-        "containment_delivered": "verified",
-        "containment_applied": "verified",
-        "containment_refused": "verified",
-        "containment_disobeyed": "disobeyed",
-        "containment_released": "released",
-    },
-    "disobeyed": {
-        "containment_requested": "requested",
-        "containment_delivered": "disobeyed",
-        "containment_applied": "disobeyed",
-        "containment_refused": "disobeyed",
-        "containment_released": "released",
-    },
-    "released": {
-        "containment_proposed": "released",
-        "containment_requested": "requested",
-        "containment_delivered": "released",
-    },
-}
-"""The same for each target an incident contains. Issued and delivered are steps of requested."""
 
 _WORST_FIRST: Final[tuple[ContainmentState, ...]] = (
     "disobeyed",
@@ -131,10 +38,6 @@ _WORST_FIRST: Final[tuple[ContainmentState, ...]] = (
 )
 
 
-class IllegalTransition(Exception):  # noqa: N818 - a statement about the log, in the words of the table
-    """The fact may not follow in this state. Nothing has changed."""
-
-
 @dataclass(frozen=True, slots=True)
 class Containment:
     """What an incident wants of one target, and the proof so far. ``None`` times have not happened."""
@@ -144,10 +47,15 @@ class Containment:
     reason: str
     state: ContainmentState = "none"
     proposed: Literal["shadow", "approve"] | None = None
+    proposal: ControlState | None = None
     epoch: int | None = None
     command_id: str | None = None
     enforcement_point: str | None = None
     refusal: str | None = None
+    proposed_at: datetime | None = None
+    denied_at: datetime | None = None
+    denied_by: str | None = None
+    unanswered_at: datetime | None = None
     requested_at: datetime | None = None
     issued_at: datetime | None = None
     delivered_at: datetime | None = None
@@ -163,6 +71,11 @@ class Containment:
         """Whether the incident still holds the target."""
         return self.state not in ("none", "released")
 
+    @property
+    def awaited(self) -> bool:
+        """Whether something waits for a person's yes or no."""
+        return self.proposed == "approve" and self.proposal is not None and self.denied_at is None
+
 
 @dataclass(frozen=True, slots=True)
 class PageStatus:
@@ -177,6 +90,29 @@ class PageStatus:
     conversation: str | None = None
     message: str | None = None
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """A page nobody has got yet: looked at again at ``until``, or told in the digest ``told_in``."""
+
+    page: str
+    headline: str
+    reason: Literal["quiet_hours", "silence", "consequence", "storm"]
+    until: datetime | None
+    told_in: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """Another incident that this one stands for: a consequence, or one of a storm."""
+
+    incident_id: str
+    agent: str
+    headline: str
+    severity: Severity | None = None
+    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +142,17 @@ class Incident:
     false_alarm: bool = False
     resolution: str = ""
     notes: tuple[str, ...] = ()
+    deferrals: Mapping[str, Deferral] = field(default_factory=lambda: MappingProxyType({}))
+    late: frozenset[tuple[str, str]] = frozenset()
+    attended: bool = False
+    escalations: int = 0
+    escalation_step: int = 0
+    escalating_since: datetime | None = None
+    silenced_until: datetime | None = None
+    kin: tuple[str, ...] = ()
+    absorbed: tuple[Related, ...] = ()
+    listed: tuple[Related, ...] = ()
+    merged_into: str | None = None
 
     @property
     def open(self) -> bool:
@@ -221,7 +168,13 @@ class Incident:
     def agents(self) -> tuple[str, ...]:
         """Everyone involved, the first one first."""
         named = [self.agent, *(each.agent for each in self.detections)]
+        named += [each.agent for each in self.absorbed]
         return tuple(dict.fromkeys(named))
+
+    @property
+    def headline(self) -> str:
+        """What opened it, in one line."""
+        return wording.headline(self.detections[0]) if self.detections else self.summary
 
     def containment_of(self, target: Target) -> Containment | None:
         return self.containments.get(scope_of(target))
@@ -257,7 +210,16 @@ def apply(incident: Incident | None, event: IncidentEvent) -> Incident:
     if incident.incident_id != event.incident_id:
         raise IllegalTransition(f"{event.event_id} is not an event of {incident.incident_id}")
     moved = replace(incident, version=event.version, state=after, updated_at=event.time)
+    if (before, after) == ("mitigated", "triggered"):
+        moved = _unattended(moved)
     return _with_fact(moved, event.data, event)
+
+
+def _unattended(incident: Incident) -> Incident:
+    """It needs a person again. Whoever is being called already goes on being called."""
+    if not incident.attended:
+        return incident
+    return replace(incident, attended=False, escalating_since=None, escalation_step=0)
 
 
 def allowed(incident: Incident, fact_type: str) -> bool:
@@ -295,24 +257,79 @@ def _with_fact(incident: Incident, data: Fact, event: IncidentEvent) -> Incident
             changes = {"severity": data.after}
         case log.PageRequested() | log.PageDelivered() | log.PageFailed():
             changes = {"pages": _pages(incident, data, event)}
-        case log.Acknowledged():
-            changes = {"acknowledged_by": event.actor.name, "acknowledged_at": event.time}
-        case log.Mitigated():
-            changes = {"mitigated_at": event.time}
-        case log.Resolved() | log.FalseAlarm():
-            changes = {
-                "resolved_by": event.actor.name,
-                "resolved_at": event.time,
-                "resolution": data.reason,
-                "false_alarm": isinstance(data, log.FalseAlarm),
-            }
-        case log.Note():
-            changes = {"notes": (*incident.notes, data.text)}
+            if not incident.attended:
+                changes["escalating_since"] = incident.escalating_since or event.time
+        case log.PageDeferred() | log.PageLate() | log.Escalated() | log.Silenced():
+            changes = _waiting(incident, data, event)
+        case log.KinLinked() | log.IncidentAbsorbed() | log.IncidentListed():
+            changes = _relations(incident, data)
+        case log.Acknowledged() | log.Mitigated() | log.Note():
+            changes = _progress(incident, data, event)
+        case log.Resolved() | log.FalseAlarm() | log.Merged():
+            changes = _closing(data, event)
         case log.Triggered():
             raise IllegalTransition(f"{event.event_id}: an incident is triggered once")
         case _:
             changes = {"containments": _containments(incident, data, event)}
     return replace(incident, **changes)
+
+
+def _progress(
+    incident: Incident, data: log.Acknowledged | log.Mitigated | log.Note, event: IncidentEvent
+) -> dict[str, Any]:
+    match data:
+        case log.Acknowledged():
+            return {
+                "acknowledged_by": event.actor.name,
+                "acknowledged_at": event.time,
+                "attended": True,
+                "escalating_since": None,
+            }
+        case log.Mitigated():
+            return {"mitigated_at": event.time}
+        case log.Note():
+            return {"notes": (*incident.notes, data.text)}
+
+
+def _closing(data: log.Resolved | log.FalseAlarm | log.Merged, event: IncidentEvent) -> dict[str, Any]:
+    return {
+        "resolved_by": event.actor.name,
+        "resolved_at": event.time,
+        "resolution": data.reason,
+        "false_alarm": isinstance(data, log.FalseAlarm),
+        "merged_into": data.into if isinstance(data, log.Merged) else None,
+    }
+
+
+def _relations(
+    incident: Incident, data: log.KinLinked | log.IncidentAbsorbed | log.IncidentListed
+) -> dict[str, Any]:
+    match data:
+        case log.KinLinked():
+            return {"kin": (*incident.kin, data.kin)}
+        case log.IncidentAbsorbed():
+            related = Related(data.consequence, data.agent, data.headline)
+            return {"absorbed": (*incident.absorbed, related)}
+        case log.IncidentListed():
+            related = Related(data.listed, data.agent, data.headline, data.severity, tuple(data.channels))
+            return {"listed": (*incident.listed, related)}
+
+
+def _waiting(
+    incident: Incident,
+    data: log.PageDeferred | log.PageLate | log.Escalated | log.Silenced,
+    event: IncidentEvent,
+) -> dict[str, Any]:
+    match data:
+        case log.PageDeferred():
+            told = Deferral(data.page, data.headline, data.reason, data.until, data.told_in, event.time)
+            return {"deferrals": MappingProxyType({**incident.deferrals, data.page: told})}
+        case log.PageLate():
+            return {"late": incident.late | {(data.page, data.channel)}}
+        case log.Escalated():
+            return {"escalations": incident.escalations + 1, "escalation_step": data.step}
+        case log.Silenced():
+            return {"silenced_until": data.until}
 
 
 def _pages(
@@ -343,6 +360,8 @@ def _pages(
 
 _ContainmentFact = (
     log.ContainmentProposed
+    | log.ContainmentDenied
+    | log.ContainmentUnanswered
     | log.ContainmentRequested
     | log.ContainmentIssued
     | log.ContainmentDelivered
@@ -370,6 +389,8 @@ def _containments(
         after = _wanted(before, data, event)
     elif before is None:
         raise IllegalTransition(f"{event.event_id}: {data.type} of {data.target.key}, which was never wanted")
+    elif isinstance(data, log.ContainmentDenied | log.ContainmentUnanswered) and not before.awaited:
+        raise IllegalTransition(f"{event.event_id}: nothing waits for an answer about {data.target.key}")
     else:
         after = _proved(before, data, event)
     after = replace(after, state=after_state)
@@ -382,13 +403,34 @@ def _wanted(
     """A new wish starts a new proof: the times of the one before stay in the log."""
     if isinstance(data, log.ContainmentProposed):
         base = before or Containment(data.target, data.state, data.reason)
-        return replace(base, wanted=data.state, reason=data.reason, proposed=data.trust)
-    return Containment(data.target, data.state, data.reason, requested_at=event.time)
+        wanted = base.wanted if base.active else data.state
+        return replace(
+            base,
+            wanted=wanted,
+            reason=data.reason,
+            proposed=data.trust,
+            proposal=data.state,
+            proposed_at=event.time,
+            denied_at=None,
+            denied_by=None,
+            unanswered_at=None,
+        )
+    after = Containment(data.target, data.state, data.reason, requested_at=event.time)
+    if before is None or before.proposal is None or not before.awaited:
+        return after
+    if combine([data.state, before.proposal]) == combine([data.state]):
+        return after
+    # What is ordered is less than what was asked: the question stands.
+    return replace(after, proposed=before.proposed, proposal=before.proposal, proposed_at=before.proposed_at)
 
 
 def _proved(before: Containment, data: _ContainmentFact, event: IncidentEvent) -> Containment:
     changes: dict[str, Any]
     match data:
+        case log.ContainmentDenied():
+            changes = {"denied_at": event.time, "denied_by": event.actor.name}
+        case log.ContainmentUnanswered():
+            changes = {"unanswered_at": event.time}
         case log.ContainmentIssued():
             changes = {"epoch": data.epoch, "command_id": data.command_id, "issued_at": event.time}
         case log.ContainmentDelivered():
@@ -411,31 +453,20 @@ def _proved(before: Containment, data: _ContainmentFact, event: IncidentEvent) -
     return replace(before, **changes)
 
 
-def diagram() -> str:
-    """Both tables as Mermaid state diagrams in Markdown, without the facts that do not move them."""
-    return "\n".join(
-        [
-            "### Lifecycle of an incident",
-            "",
-            *_mermaid(LIFECYCLE),
-            "",
-            "### Containment of a target",
-            "",
-            *_mermaid(CONTAINMENT),
-            "",
-        ]
-    )
-
-
-def _mermaid(
-    table: Mapping[State | None, Mapping[str, State]]
-    | Mapping[ContainmentState, Mapping[str, ContainmentState]],
-) -> list[str]:
-    lines = ["```mermaid", "stateDiagram-v2"]
-    for before, follow in table.items():
-        moves: dict[str, list[str]] = {}
-        for fact, after in follow.items():
-            if after != before:
-                moves.setdefault(after, []).append(fact)
-        lines += [f"    {before or '[*]'} --> {after}: {', '.join(facts)}" for after, facts in moves.items()]
-    return [*lines, "```"]
+__all__ = [
+    "CONTAINMENT",
+    "LIFECYCLE",
+    "SEVERITIES",
+    "Containment",
+    "ContainmentState",
+    "Deferral",
+    "IllegalTransition",
+    "Incident",
+    "PageStatus",
+    "Related",
+    "State",
+    "allowed",
+    "apply",
+    "diagram",
+    "fold",
+]

@@ -58,7 +58,7 @@ def escape(text: str) -> str:
 def render(incident: Incident, page: str, detections: int | None = None) -> Message:
     """The page of this transition. ``detections`` is how many the incident took in, when known."""
     status = next((each for (name, _), each in incident.pages.items() if name == page), None)
-    headline = incident.summary if status is None else status.headline
+    headline = incident.headline if status is None else status.headline
     sign, latest = _sign(incident), _worst(incident)
     blocks: list[Block] = [
         HeaderBlock(

@@ -76,6 +76,43 @@ grouping = Table(
 )
 """Which open incident a cause belongs to. The primary key is what keeps two writers from opening two."""
 
+causes = Table(
+    "causes",
+    metadata,
+    Column("key", String(1024), nullable=False),
+    Column("incident_id", String(256), nullable=False),
+    Column("opened_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("key", "incident_id"),
+    Index(None, "key", "opened_ms"),
+)
+"""Which incidents each cause has had, to know it again."""
+
+paged = Table(
+    "paged",
+    metadata,
+    Column("incident_id", String(256), nullable=False),
+    Column("page", String(256), nullable=False),
+    Column("tenant", String(256), nullable=False),
+    Column("time_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("incident_id", "page"),
+    Index(None, "tenant", "time_ms"),
+)
+"""The transitions that were paged, to count those of the last minute. Digests are not among them."""
+
+silences = Table(
+    "silences",
+    metadata,
+    Column("silence_id", String(256), primary_key=True),
+    Column("tenant", String(256), nullable=False),
+    Column("agent", String(256), nullable=False),
+    Column("detector", String(256)),
+    Column("reason", Text, nullable=False),
+    Column("person", String(256), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("until_ms", BigInteger, nullable=False, index=True),
+)
+"""What people have silenced by command. ``agent`` may be a pattern."""
+
 targets = Table(
     "targets",
     metadata,

@@ -37,6 +37,9 @@ class Detection(Contract):
     detector_version: Annotated[int, Field(ge=1)]
     tenant: Identifier = "default"
     agent: Identifier
+    agents: Annotated[list[Identifier], Field(max_length=256)] = Field(
+        default_factory=list, description="Others that it concerns, when it is about a fleet."
+    )
     session: Identifier | None = None
     severity: Severity
     time: Utc = Field(description="Event time of the trigger.")

@@ -61,6 +61,81 @@ class PageRequested(Contract):
     page: Identifier
     channel: Identifier
     headline: ShortText
+    people: Annotated[list[Identifier], Field(max_length=32)] = Field(default_factory=list)
+
+
+class PageDeferred(Contract):
+    """Nobody is told now, and why. ``until`` is when it is looked at again; without one it is told elsewhere:
+    in the digest ``told_in``.
+    """
+
+    type: Literal["page_deferred"] = "page_deferred"
+    page: Identifier
+    headline: ShortText
+    reason: Literal["quiet_hours", "silence", "consequence", "storm"]
+    until: Utc | None = None
+    told_in: Identifier | None = None
+
+
+class PageLate(Contract):
+    """Nobody knows whether the channel has it; it goes on being tried, and another channel is told."""
+
+    type: Literal["page_late"] = "page_late"
+    page: Identifier
+    channel: Identifier
+    waited_ms: Milliseconds
+
+
+class Escalated(Contract):
+    """Nobody said that they are on it: step ``step`` (from 1) of the policy's chain is told."""
+
+    type: Literal["escalated"] = "escalated"
+    step: Annotated[int, Field(ge=1)]
+    waited_ms: Milliseconds
+
+
+class Silenced(Contract):
+    """No page before ``until``. By a person, or by a silence that was in force when it opened."""
+
+    type: Literal["silenced"] = "silenced"
+    until: Utc
+    reason: ShortText = ""
+    silence_id: Identifier | None = None
+
+
+class KinLinked(Contract):
+    """The same cause had an incident before."""
+
+    type: Literal["kin_linked"] = "kin_linked"
+    kin: Identifier
+
+
+class IncidentAbsorbed(Contract):
+    """Another incident turned out to be a consequence of this one, which now stands for both."""
+
+    type: Literal["incident_absorbed"] = "incident_absorbed"
+    consequence: Identifier
+    agent: Identifier
+    headline: ShortText
+
+
+class Merged(Contract):
+    """It was a consequence of ``into``: closed here, goes on there."""
+
+    type: Literal["merged"] = "merged"
+    into: Identifier
+    reason: ShortText
+
+
+class IncidentListed(Contract):
+    """One incident of a storm, told by the digest that this incident is."""
+
+    type: Literal["incident_listed"] = "incident_listed"
+    listed: Identifier
+    severity: Severity
+    agent: Identifier
+    headline: ShortText
+    channels: Annotated[list[Identifier], Field(max_length=64)] = Field(default_factory=list)
 
 
 class PageDelivered(Contract):
@@ -97,6 +172,20 @@ class ContainmentProposed(_OfTarget):
     state: ControlState
     trust: Literal["shadow", "approve"]
     reason: ShortText
+
+
+class ContainmentDenied(_OfTarget):
+    """A person said no, or the policy does for whom nobody answered: the actor tells."""
+
+    type: Literal["containment_denied"] = "containment_denied"
+    reason: ShortText = ""
+
+
+class ContainmentUnanswered(_OfTarget):
+    """Nobody approved or denied in time. That is not a no: it still can be approved."""
+
+    type: Literal["containment_unanswered"] = "containment_unanswered"
+    waited_ms: Milliseconds
 
 
 class ContainmentRequested(_OfTarget):
@@ -192,9 +281,19 @@ Fact = Annotated[
     | DetectionJoined
     | SeverityRaised
     | PageRequested
+    | PageDeferred
     | PageDelivered
+    | PageLate
     | PageFailed
+    | Escalated
+    | Silenced
+    | KinLinked
+    | IncidentAbsorbed
+    | IncidentListed
+    | Merged
     | ContainmentProposed
+    | ContainmentDenied
+    | ContainmentUnanswered
     | ContainmentRequested
     | ContainmentIssued
     | ContainmentDelivered

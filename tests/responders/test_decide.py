@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from responders import decide as d
 from responders.containment import combine, scope_of
+from responders.decider.correlation import grouping_keys
 from responders.effects import (
     Delivered,
     Effect,
@@ -23,7 +24,6 @@ from responders.effects import (
     SetTimer,
 )
 from responders.effects import UpdatePage as Update
-from responders.event_store import grouping_keys
 from responders.incident import SEVERITIES, Incident
 from responders.policy import DEFAULT, ContainmentPolicy, ContainmentRule, Policy
 from schemas.control import ControlAck, ControlState, Target
@@ -173,8 +173,7 @@ def test_a_session_critical_is_halted_at_once_with_a_deadline_for_the_answer() -
     desk.see(detection())
     (hold,) = desk.of(Hold)
     assert (hold.target, hold.state, hold.role, hold.epoch) == (TARGET, HALT, "engine", 1)
-    (timer,) = desk.of(SetTimer)
-    assert timer.kind == "confirm"
+    (timer,) = [each for each in desk.of(SetTimer) if each.kind == "confirm"]
     assert timer.due > desk.clock()
 
 

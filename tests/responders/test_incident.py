@@ -25,6 +25,16 @@ SAMPLES: dict[str, Fact] = {
         log.PageRequested(page="opened", channel="desk", headline="billing loops"),
         log.PageDelivered(page="opened", channel="desk", conversation="C1", message="1", attempts=1),
         log.PageFailed(page="opened", channel="desk", reason="no such channel", attempts=1),
+        log.PageDeferred(page="opened", headline="billing loops", reason="storm"),
+        log.PageLate(page="opened", channel="desk", waited_ms=1000),
+        log.Escalated(step=1, waited_ms=1000),
+        log.Silenced(until=START),
+        log.KinLinked(kin="INC-0"),
+        log.IncidentAbsorbed(consequence="INC-2", agent="support", headline="support is slower"),
+        log.IncidentListed(listed="INC-2", severity="warning", agent="support", headline="it is slower"),
+        log.Merged(into="INC-3", reason="a consequence"),
+        log.ContainmentDenied(target=TARGET, reason="no"),
+        log.ContainmentUnanswered(target=TARGET, waited_ms=1000),
         log.ContainmentProposed(target=TARGET, state=HALT, trust="approve", reason="it loops"),
         log.ContainmentRequested(target=TARGET, state=HALT, reason="it loops"),
         log.ContainmentIssued(**COMMAND, command_id="cmd-1"),
@@ -86,10 +96,12 @@ def test_a_fact_follows_by_the_tables_or_changes_nothing(types: list[str]) -> No
         except IllegalTransition:
             assert incident is before
             page_state = incident.pages.get(("opened", "desk"))
-            out_of_turn = fact_type.startswith("page_") and (
+            out_of_turn = fact_type in ("page_requested", "page_delivered", "page_failed") and (
                 (page_state is None) != (fact_type == "page_requested")
                 or (page_state is not None and page_state.state != "requested")
             )
+            if fact_type in ("containment_denied", "containment_unanswered"):
+                out_of_turn = held is None or not held.awaited
             assert not legal or out_of_turn
         else:
             assert legal

@@ -1,0 +1,220 @@
+"""What the decider is given: something that happened, what lies around it, and where ids come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from responders.effects import Delivered, Permanent, TimerKind
+from schemas.control import ControlAck, ControlState, Target
+from schemas.detection import Detection, Severity
+
+
+class ActionRefused(Exception):  # noqa: N818 - the answer to a person, not a fault
+    """What the person asked for is not possible now; the message is one line that says why."""
+
+
+class Ids(Protocol):
+    """Where ids come from: in the service the database, in tests a counter."""
+
+    def incident_id(self, seed: str) -> str:
+        """The id of the incident that ``seed`` (a detection or command id) opens; same seed, same id."""
+
+    def command_id(self) -> str:
+        """A new id for a command."""
+
+    def epoch(self, target: Target) -> int:
+        """The next epoch of the target: greater than every one before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceInForce:
+    """A silence that a person ordered, as far as it concerns what is decided about."""
+
+    silence_id: str
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What lies around an incident, of what bears upon paging.
+
+    ``pages_lately`` counts the transitions paged in the tenant within the last minute; ``kin`` is the
+    incident the same cause had before; ``follows`` says that the incident decided about is that of a source
+    of which the detection is a consequence.
+    """
+
+    silences: Sequence[SilenceInForce] = ()
+    pages_lately: int = 0
+    kin: str | None = None
+    follows: bool = False
+
+
+NOTHING_AROUND = Around()
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionSeen:
+    """The detection, as severe as the policy takes it."""
+
+    detection: Detection
+
+
+@dataclass(frozen=True, slots=True)
+class AckSeen:
+    """``target`` is whom the acknowledged command was for."""
+
+    ack: ControlAck
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class CommandDelivered:
+    """The broker has the command with this epoch."""
+
+    target: Target
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageOutcome:
+    """A page went out, showing the incident at ``rendered_version``, or failed for good."""
+
+    page: str
+    channel: str
+    outcome: Delivered | Permanent
+    attempts: int
+    rendered_version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """``number`` is the command's epoch, the step of an escalation, or the version at which it was set."""
+
+    kind: TimerKind
+    target: Target | None
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Absorb:
+    """The incident is the cause of this other one."""
+
+    consequence: str
+    agent: str
+    headline: str
+
+
+@dataclass(frozen=True, slots=True)
+class MergeInto:
+    """The incident is a consequence of ``cause``."""
+
+    cause: str
+    headline: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListInDigest:
+    """One more incident than pages a minute allow: the digest, which is an incident of its own, tells it."""
+
+    incident_id: str
+    page: str
+    tenant: str
+    agent: str
+    severity: Severity
+    headline: str
+    channels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceBegins:
+    """A person wants to hear nothing of this for a while."""
+
+    person: str
+    silence: SilenceInForce
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkFalseAlarm:
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AddNote:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """No page of this incident before ``until``."""
+
+    until: datetime
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Contain:
+    """Halt, degrade or whatever else ``state`` says. Opens an incident when there is none."""
+
+    target: Target
+    state: ControlState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """No longer hold ``target``, nor a session of it."""
+
+    target: Target
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Approve:
+    """Do what was proposed: for ``target``, or everything that waits."""
+
+    target: Target | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """Do not do what was proposed: for ``target``, or anything that waits."""
+
+    target: Target | None = None
+    reason: str = ""
+
+
+Action = Acknowledge | Resolve | MarkFalseAlarm | AddNote | Silence | Contain | Lift | Approve | Deny
+
+
+@dataclass(frozen=True, slots=True)
+class PersonActs:
+    person: str
+    action: Action
+
+
+Input = (
+    DetectionSeen
+    | AckSeen
+    | CommandDelivered
+    | PageOutcome
+    | TimerFired
+    | PersonActs
+    | Absorb
+    | MergeInto
+    | ListInDigest
+    | SilenceBegins
+)

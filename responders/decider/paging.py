@@ -1,0 +1,313 @@
+"""Telling people: whether now, later or in a digest; through which channel; and what when nobody answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from responders import effects
+from responders.decider.draft import DIGEST, ENGINE, TEXT_CHARS, Draft
+from responders.decider.inputs import ListInDigest, PageOutcome
+from responders.effects import Delivered
+from responders.incident import Deferral, Incident
+from responders.policy import Told
+from schemas import incident as log
+from schemas.control import EVERY_AGENT
+from schemas.detection import Detection
+
+Reason = Literal["quiet_hours", "silence", "consequence", "storm"]
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Why a page does not go out now, and when it is looked at again."""
+
+    reason: Reason
+    until: datetime | None
+
+
+def tell(draft: Draft, page: str, headline: str, detection: Detection) -> None:
+    """Page the transition that ``detection`` brought about, unless something keeps it back: then that is
+    a fact, and what is kept back comes up again by itself.
+    """
+    if detection.severity not in draft.policy.paging.severities:
+        return
+    told = draft.policy.told(detection, draft.now)
+    later = held_back(draft, detection)
+    if later is None:
+        send(draft, page, headline, told)
+        return
+    if later.reason == "storm":
+        _to_digest(draft, page, headline, told)
+        return
+    draft.add(
+        log.PageDeferred(page=page, headline=headline[:TEXT_CHARS], reason=later.reason, until=later.until)
+    )
+    if later.reason == "silence" and later.until is not None:
+        _silenced(draft, later.until)
+    if later.until is not None:
+        draft.timer_at("page", None, draft.incident.version, later.until)
+
+
+def held_back(draft: Draft, detection: Detection) -> Later | None:
+    """What speaks against paging now, the strongest reason first."""
+    silences = [each.until for each in draft.around.silences if each.until > draft.now]
+    of_policy = draft.policy.silenced_until(detection, draft.now)
+    if of_policy is not None:
+        silences.append(of_policy[0])
+    if draft.incident.silenced_until is not None and draft.incident.silenced_until > draft.now:
+        silences.append(draft.incident.silenced_until)
+    if silences:
+        return Later("silence", max(silences))
+    quiet = draft.policy.quiet_until(detection.severity, draft.now)
+    if quiet is not None:
+        return Later("quiet_hours", quiet)
+    waits = [
+        draft.incident.opened_at + timedelta(seconds=rule.wait_seconds)
+        for rule in draft.policy.inhibit
+        if rule.concerns(detection)
+    ]
+    if waits and max(waits) > draft.now:
+        return Later("consequence", max(waits))
+    return Later("storm", None) if _storm(draft) else None
+
+
+def _storm(draft: Draft) -> bool:
+    return draft.around.pages_lately >= draft.policy.storm.pages_a_minute
+
+
+def _silenced(draft: Draft, until: datetime) -> None:
+    """Whose silence it is stands on the incident, once."""
+    if draft.incident.silenced_until == until:
+        return
+    ordered = next((each for each in draft.around.silences if each.until == until), None)
+    if ordered is not None:
+        fact = log.Silenced(until=until, reason=ordered.reason, silence_id=ordered.silence_id)
+    else:
+        fact = log.Silenced(until=until, reason="the policy's silence")
+    draft.add(fact)
+
+
+def _to_digest(draft: Draft, page: str, headline: str, told: Told) -> None:
+    incident = draft.incident
+    draft.add(log.PageDeferred(page=page, headline=headline[:TEXT_CHARS], reason="storm"))
+    draft.follow(
+        ListInDigest(
+            incident_id=incident.incident_id,
+            page=page,
+            tenant=incident.tenant,
+            agent=incident.agent,
+            severity=incident.severity,
+            headline=headline,
+            channels=told.channels,
+        )
+    )
+
+
+def send(draft: Draft, page: str, headline: str, told: Told) -> None:
+    """Page every channel of ``told``, and see to it that somebody answers."""
+    called = [send_to(draft, channel, page, headline, told.people) for channel in told.channels]
+    if any(called):
+        late_ms = draft.policy.paging.undelivered_after_seconds * 1000
+        draft.timer("late", None, draft.incident.version, late_ms)
+        _call_until_answered(draft)
+
+
+def send_to(draft: Draft, channel: str, page: str, headline: str, people: tuple[str, ...] = ()) -> bool:
+    """Once a transition and channel: asking again does nothing, and is False."""
+    if (page, channel) in draft.incident.pages:
+        return False
+    draft.add(
+        log.PageRequested(page=page, channel=channel, headline=headline[:TEXT_CHARS], people=list(people))
+    )
+    draft.effect(effects.Page(draft.incident.incident_id, page, channel))
+    return True
+
+
+def tell_anyway(draft: Draft, page: str, headline: str) -> None:
+    """What only a storm keeps back: an order that is refused or ignored, a person's doing, a question."""
+    if _storm(draft):
+        _to_digest(draft, page, headline, told_of(draft))
+    else:
+        send(draft, page, headline, told_of(draft))
+
+
+def told_of(draft: Draft) -> Told:
+    """Who is told of the incident: those its worst detection is for."""
+    detection = worst(draft.incident)
+    if detection is None:
+        listed = dict.fromkeys(name for each in draft.incident.listed for name in each.channels)
+        return Told(tuple(listed) or draft.policy.paging.channels)
+    return draft.policy.told(detection, draft.now)
+
+
+def worst(incident: Incident) -> Detection | None:
+    """The newest detection of the incident's severity."""
+    severe = [each for each in incident.detections if each.severity == incident.severity]
+    return severe[-1] if severe else next(iter(incident.detections), None)
+
+
+def _call_until_answered(draft: Draft) -> None:
+    """The next step of the chain, counted from the first page since somebody was last on it."""
+    incident, chain = draft.incident, draft.policy.escalation
+    since = incident.escalating_since
+    if since is None or incident.attended or incident.severity not in chain.severities:
+        return
+    step = chain.step(incident.escalation_step + 1)
+    if step is not None:
+        due = since + timedelta(minutes=step.after_minutes)
+        draft.timer_at("escalate", None, incident.escalation_step + 1, max(due, draft.now))
+
+
+def on_escalation_due(draft: Draft, number: int) -> None:
+    """Nobody said that they are on it."""
+    incident, chain = draft.incident, draft.policy.escalation
+    since = incident.escalating_since
+    if not incident.open or incident.attended or since is None or number != incident.escalation_step + 1:
+        return
+    step = chain.step(number)
+    if step is None:
+        return
+    if incident.silenced_until is not None and incident.silenced_until > draft.now:
+        draft.timer_at("escalate", None, number, incident.silenced_until)
+        return
+    waited = draft.now - since
+    draft.add(log.Escalated(step=number, waited_ms=waited.total_seconds() * 1000))
+    minutes = f"{waited.total_seconds() / 60:.0f} min"
+    told = told_of(draft)
+    channels = step.channels or told.channels
+    send(
+        draft,
+        f"escalated:{draft.incident.escalations}",
+        f"Nobody is on it for {minutes}: {incident.headline}",
+        Told(channels, step.people or told.people),
+    )
+
+
+def on_deferred_due(draft: Draft) -> None:
+    """What was kept back is looked at again: told, unless somebody is on it or it is over."""
+    incident = draft.incident
+    detection = worst(incident)
+    waiting = [each for each in incident.deferrals.values() if not _told_since(incident, each)]
+    if not incident.open or incident.attended or detection is None or not waiting:
+        return
+    newest = waiting[-1]
+    if newest.until is None or newest.until <= draft.now:
+        tell(draft, newest.page, newest.headline, detection)
+
+
+def _told_since(incident: Incident, deferral: Deferral) -> bool:
+    """Whether a later transition was told, or a digest tells it."""
+    if deferral.reason == "storm":
+        return True
+    first: dict[str, datetime] = {}
+    for status in incident.pages.values():
+        first[status.page] = min(status.requested_at, first.get(status.page, status.requested_at))
+    return any(requested_at >= deferral.at for requested_at in first.values())
+
+
+def on_late(draft: Draft) -> None:
+    """A channel that does not take a page in time is gone around, while it goes on being tried."""
+    fallback = draft.policy.paging.fallback
+    waited = timedelta(seconds=draft.policy.paging.undelivered_after_seconds)
+    for (page, channel), status in tuple(draft.incident.pages.items()):
+        late = status.state == "requested" and draft.now - status.requested_at >= waited
+        if not late or (page, channel) in draft.incident.late or channel == fallback:
+            continue
+        took_ms = (draft.now - status.requested_at).total_seconds() * 1000
+        draft.add(log.PageLate(page=page, channel=channel, waited_ms=took_ms))
+        if fallback is not None:
+            send_to(draft, fallback, page, status.headline)
+
+
+def on_page_outcome(draft: Draft, given: PageOutcome) -> None:
+    status = draft.incident.pages.get((given.page, given.channel))
+    if status is None or status.state != "requested":
+        return
+    outcome = given.outcome
+    if isinstance(outcome, Delivered):
+        stale = given.rendered_version < draft.incident.version
+        draft.add(
+            log.PageDelivered(
+                page=given.page,
+                channel=given.channel,
+                conversation=outcome.conversation or given.channel,
+                message=outcome.message or given.page,
+                attempts=given.attempts,
+            )
+        )
+        if stale:
+            draft.update_page(given.page, given.channel)
+        return
+    draft.add(
+        log.PageFailed(
+            page=given.page,
+            channel=given.channel,
+            reason=outcome.reason[:TEXT_CHARS],
+            attempts=given.attempts,
+        )
+    )
+    fallback = draft.policy.paging.fallback
+    if fallback is not None and fallback != given.channel:
+        send_to(draft, fallback, given.page, status.headline)
+
+
+def list_in_digest(draft: Draft, given: ListInDigest) -> None:
+    """A storm is an incident of its own: its pages list what would have been a page each."""
+    if draft.maybe is None:
+        fact = log.Triggered(
+            tenant=given.tenant,
+            agent=EVERY_AGENT,
+            severity=given.severity,
+            onset=draft.now,
+            summary=f"More than {draft.policy.storm.pages_a_minute} pages in a minute: told together.",
+        )
+        draft.open(f"digest/{given.incident_id}/{given.page}", fact, ENGINE)
+    draft.add(
+        log.IncidentListed(
+            listed=given.incident_id,
+            severity=given.severity,
+            agent=given.agent,
+            headline=given.headline[:TEXT_CHARS],
+            channels=list(given.channels),
+        )
+    )
+    if given.severity == "critical" and draft.incident.severity != "critical":
+        draft.add(
+            log.SeverityRaised(
+                before=draft.incident.severity, after="critical", detection_id=given.incident_id
+            )
+        )
+    digest_due(draft)
+
+
+def digest_due(draft: Draft) -> None:
+    """One digest an interval; what comes between is in the next."""
+    incident = draft.incident
+    if not incident.open:
+        return
+    digests = [each for each in incident.pages.values() if each.page.startswith(f"{DIGEST}:")]
+    number = len({each.page for each in digests})
+    every = timedelta(seconds=draft.policy.storm.digest_seconds)
+    next_one = max((each.requested_at for each in digests), default=draft.now - every) + every
+    if next_one > draft.now:
+        draft.timer_at("digest", None, number, next_one)
+        return
+    count = len({each.incident_id for each in incident.listed})
+    send(draft, f"{DIGEST}:{number + 1}", f"{count} incidents at once in {incident.tenant}", told_of(draft))
+
+
+__all__ = [
+    "DIGEST",
+    "digest_due",
+    "list_in_digest",
+    "on_deferred_due",
+    "on_escalation_due",
+    "on_late",
+    "on_page_outcome",
+    "send",
+    "tell",
+    "tell_anyway",
+    "worst",
+]
