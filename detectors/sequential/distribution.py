@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detectors.sequential import onsets, screens
-from detectors.sequential.evidence import Floats, Weighed, dispersion, log_sum_exp, weigh
+from detectors.sequential.evidence import Floats, Weighed, effective, log_sum_exp, weigh
 from detectors.sequential.histograms import FREE_WEIGHT, changes, log_dirichlet, log_ratios
 from detectors.sequential.onsets import Spans, Taken
 from detectors.sequential.screens import Screened
@@ -136,17 +136,18 @@ class DistributionChange:
 
     def _log_e(self, since: Floats, before: Floats) -> Floats:
         """Of each onset, shape (onsets,): log probability of a mixed change over that of none."""
-        prior = before[:, 2:-2] + PRIOR
-        counts = since[:, 2:-2]
+        places = np.arange(self.bins)
+        known = before[:, 2:-2] + PRIOR
+        shares = known / known.sum(axis=1, keepdims=True)
+        since, before = effective(since, before, shares @ (places**2) - (shares @ places) ** 2)
+        prior, counts = before[:, 2:-2] + PRIOR, since[:, 2:-2]
         shares = prior / prior.sum(axis=1, keepdims=True)
         as_before = (counts * np.log(shares)).sum(axis=1)
         unchanged = log_dirichlet(counts, prior) - as_before
         gains, log_weights = changes(counts, shares)
         free = log_dirichlet(counts, FREE * shares) - as_before
-        places = np.arange(self.bins)
-        factor = dispersion(before, shares @ (places**2) - (shares @ places) ** 2)[:, None]
         changed = np.concatenate([gains, free[:, None]], axis=1) - unchanged[:, None]
-        return log_sum_exp(changed / factor + np.append(log_weights, log(FREE_WEIGHT)))
+        return log_sum_exp(changed + np.append(log_weights, log(FREE_WEIGHT)))
 
 
 def _shares(counts: Floats) -> Floats:

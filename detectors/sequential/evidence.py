@@ -2,8 +2,8 @@
 
 A test gives the log e-value of each onset from the sums since and before it. Two references are weighed: all
 that came before the onset, and the frozen one, which a slow creep cannot move; their mixture is an e-process
-because each is. Log evidence is divided by the dispersion of blocks of observations as it was known before
-the onset, so bursts of alike requests are not taken for a change.
+because each is. Observations count for less by the dispersion of blocks of them as it was known before the
+onset (`effective`), so bursts of alike requests are not taken for a change.
 
 >>> from detectors.sequential.onsets import History, Spans, take
 >>> history = History()
@@ -29,7 +29,7 @@ from detectors.sequential.onsets import History
 
 Floats = NDArray[np.float64]
 
-DISPERSION_PRIOR = 10.0
+DISPERSION_PRIOR = 5.0
 FROZEN_SHARE = 0.15
 LARGEST_LOG = 700.0
 
@@ -84,16 +84,19 @@ def since_and_before(history: History) -> tuple[Floats, Floats]:
     return since, before + history.reference if history.reference else before
 
 
-def dispersion(sums: Floats, variance: Floats) -> Floats:
-    """By how much blocks of observations vary more than independent ones would (Pearson's chi-square over
-    its degrees of freedom), at least 1, shrunk towards 1 and one standard error lower (quasi-likelihood:
-    McCullagh and Nelder, Generalized Linear Models, 1989, ch. 9).
+def effective(since: Floats, before: Floats, variance: Floats) -> tuple[Floats, Floats]:
+    """The sums as if of independent observations: divided by how much more blocks of what was before vary
+    than independent ones would. That is Pearson's chi-square over its degrees of freedom, shrunk towards 1
+    and half a standard error lower, at least 1 (quasi-likelihood: McCullagh and Nelder, Generalized Linear
+    Models, 1989, ch. 9). It lowers the evidence, and what is taken as known of before. `variance` is that of
+    one observation.
     """
-    count, total, squares, blocks = sums[:, 0], sums[:, 1], sums[:, -2], sums[:, -1]
+    count, total, squares, blocks = before[:, 0], before[:, 1], before[:, -2], before[:, -1]
     chi2 = (squares - total * total / count) / variance
     degrees = np.maximum(blocks - 1.0, 0.0)
-    factor = (DISPERSION_PRIOR + chi2 - np.sqrt(2.0 * degrees)) / (DISPERSION_PRIOR + degrees)
-    return np.maximum(1.0, factor)
+    factor = (DISPERSION_PRIOR + chi2 - np.sqrt(degrees / 2.0)) / (DISPERSION_PRIOR + degrees)
+    factor = np.maximum(1.0, factor)[:, None]
+    return since / factor, before / factor
 
 
 def log_sum_exp(values: Floats) -> Floats:

@@ -34,7 +34,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detectors.sequential import onsets, screens
-from detectors.sequential.evidence import Floats, dispersion, log_sum_exp, weigh
+from detectors.sequential.evidence import Floats, effective, log_sum_exp, weigh
 from detectors.sequential.onsets import Direction, Reading, Spans, Taken
 from detectors.sequential.screens import Screened
 
@@ -162,13 +162,14 @@ class MeanChange:
 
     def _log_e(self, penalty: Floats, since: Floats, before: Floats) -> Floats:
         """Of each onset, shape (onsets,): log predictive probability of a mixed shift over that of none."""
+        mean = before[:, 1] / before[:, 0]
+        variance = np.maximum(before[:, 2] / before[:, 0] - mean**2, 0.0) + self.min_sd**2
+        since, before = effective(since, before, variance)
         count, known = since[:, 0], before[:, 0]
-        mean = before[:, 1] / known
         apart = since[:, 1] / count - mean
         within = np.maximum(since[:, 2] - since[:, 1] ** 2 / count, 0.0) / 2.0
         shape = known / 2.0
-        scale = np.maximum(before[:, 2] - known * mean**2, 0.0) / 2.0 + shape * self.min_sd**2
-        variance = scale / shape
+        scale = shape * variance
         shifts = np.array(_signed(self.direction, self.shifts))
         spread = (BREADTH * shifts) ** 2 + 1.0 / known[:, None]
         each = 1.0 + count[:, None] * spread
@@ -176,8 +177,7 @@ class MeanChange:
         changed = _log_marginal(count[:, None], distance, each, (within + scale)[:, None], shape[:, None])
         unchanged = _log_marginal(count, apart, 1.0 + count / known, within + scale, shape)
         gained = changed - unchanged[:, None] - count[:, None] * penalty
-        tempered = gained / dispersion(before, variance)[:, None]
-        return log_sum_exp(tempered) - log(len(shifts))
+        return log_sum_exp(gained) - log(len(shifts))
 
 
 def _clipped(state: MeanChange.State, count: float, total: float, squares: float) -> tuple[float, float]:

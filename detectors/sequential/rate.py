@@ -38,7 +38,7 @@ import numpy as np
 from scipy.special import betaln
 
 from detectors.sequential import onsets, screens
-from detectors.sequential.evidence import Floats, Weighed, dispersion, log_sum_exp, weigh
+from detectors.sequential.evidence import Floats, Weighed, effective, log_sum_exp, weigh
 from detectors.sequential.onsets import Direction, Reading, Spans, Taken
 from detectors.sequential.screens import Screened
 
@@ -64,8 +64,8 @@ class RateChange:
     odds_ratios
         The changed rates that are mixed, as multiples (or divisors) of the old odds.
     min_reference, min_hits
-        No reading before so many observations before the onset, and so many since of what became more
-        frequent.
+        No reading before so many observations before the onset, and so many independent ones since of what
+        became more frequent.
     min_change
         A smaller change is of no practical meaning.
     spans
@@ -112,7 +112,8 @@ class RateChange:
     def _reading(self, found: Weighed, length: float) -> Reading | None:
         before = _share(float(found.before[0]), float(found.before[1]))
         after = float(found.since[1] / found.since[0])
-        gained = found.since[1] if after > before else found.since[0] - found.since[1]
+        since, _ = effective(found.since[None], found.before[None], np.array([before * (1.0 - before)]))
+        gained = since[0, 1] if after > before else since[0, 0] - since[0, 1]
         if gained < self.min_hits or abs(after - before) < self.min_change:
             return None
         return Reading(length, found.began, before, after, int(found.since[0]))
@@ -141,6 +142,8 @@ class RateChange:
 
     def _log_e(self, since: Floats, before: Floats) -> Floats:
         """Of each onset, shape (onsets,): log predictive probability of a mixed change over that of none."""
+        rate = (PRIOR_HITS + before[:, 1]) / (PRIOR_HITS + PRIOR_OTHERS + before[:, 0])
+        since, before = effective(since, before, rate * np.maximum(1.0 - rate, 1e-6))
         hits, others = since[:, 1], np.maximum(since[:, 0] - since[:, 1], 0.0)
         successes = PRIOR_HITS + before[:, 1]
         failures = PRIOR_OTHERS + np.maximum(before[:, 0] - before[:, 1], 0.0)
@@ -148,9 +151,7 @@ class RateChange:
         logit = np.log(successes / failures)[:, None] + np.log(self._ratios)
         log_other = -np.log1p(np.exp(logit))
         changed = hits[:, None] * (logit + log_other) + others[:, None] * log_other
-        share = successes / (successes + failures)
-        tempered = (changed - unchanged[:, None]) / dispersion(before, share * (1.0 - share))[:, None]
-        return log_sum_exp(tempered) - log(logit.shape[1])
+        return log_sum_exp(changed - unchanged[:, None]) - log(logit.shape[1])
 
 
 def _share(count: float, hits: float) -> float:
