@@ -13,8 +13,17 @@ from schemas.detection import Detection
 
 MAX_CREDENTIALS_BYTES: Final = 8 * 16
 HEALTHY: Final = frozenset({"completed", "escalated"})
-# Default caps are guesses, which what is learned replaces; and what is merely new is there to be learned.
-GUESSES: Final = frozenset({("budget", "tokens"), ("budget", "steps"), ("credential_misuse", "new_uses")})
+# Default caps and forecasts are guesses, which what is learned replaces; what is merely new is there to be
+# learned. A session in which no more than these was found teaches all the same.
+GUESSES: Final = frozenset(
+    {
+        ("budget", "tokens"),
+        ("budget", "steps"),
+        ("spend_forecast", "forecast_tokens"),
+        ("spend_forecast", "forecast_cost_usd"),
+        ("credential_misuse", "new_uses"),
+    }
+)
 
 EventPlace = tuple[str, int, int, int]
 """Topic, partition, offset, and index of the event in the record."""

@@ -201,7 +201,7 @@ def weather(agent: Agent, days: int, holiday: int, latency: Floats, rng: np.rand
     if agent.kind.rhythm != "nightly":
         for hour in rng.choice(hours, size=int(rng.poisson(days / 15)), p=traffic / traffic.sum()):
             burst[hour] = rng.integers(TOPICS)
-            expected[hour] *= rng.uniform(5, 10)
+            expected[hour] = traffic[hour] * rng.uniform(5, 10)
     popular = 1 / np.arange(1, TOPICS + 1)
     topics = popular * rng.lognormal(0, 0.15, (days, TOPICS))
     return Weather(

@@ -135,6 +135,17 @@ class TestWhatIsLearned:
         assert made is not None
         assert made.steps.max == 16
 
+    def test_a_forecast_that_was_wrong_is_no_reason_not_to_learn_what_was_used(self) -> None:
+        def session(calls: int) -> list[dict[str, Any]]:
+            return [START, *[LLM] * calls, END]
+
+        engine = Engine()
+        found = list(engine.run(stream(*[session(5)] * 6, *[session(10)] * 20)))
+        assert [one.detector for one in found] == ["spend_forecast"] * 2
+        made = engine.profiles.of("default/agent")
+        assert made is not None
+        assert made.tokens.max == 10_000
+
     def test_a_session_teaches_once(self) -> None:
         assert learned([*HEALTHY, *[LLM, END] * 8]) is None
 
