@@ -4,15 +4,19 @@ file, line and key.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from config.errors import CorrectableError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+_COMMENT: Final = re.compile(r"""("[^"]*"|'[^']*')|\#.*""")
 
 
 class PolicyError(CorrectableError):
@@ -42,7 +46,7 @@ def parse(model: type[Model], text: str, name: str) -> Model:
 
 def _line_of(text: str, keys: list[str]) -> int:
     """The line that most likely holds `keys`: their last name at or after the table they are in."""
-    lines = [line.split("#")[0].strip() for line in text.splitlines()]
+    lines = [_COMMENT.sub(r"\1", line).strip() for line in text.splitlines()]
     index, end = 0, len(lines)
     found = 1
     for place, key in enumerate(keys):
@@ -56,7 +60,8 @@ def _line_of(text: str, keys: list[str]) -> int:
             continue
         for number in range(index, end):
             words = lines[number].replace(".", " ").replace("=", " ").strip("[] \t").split()
-            if any(word.strip("[]\"'") == key for word in words):
+            quoted = lines[number].partition("=")[0].strip()
+            if quoted.strip("[]\"'") == key or any(word.strip("[]\"'") == key for word in words):
                 index, found = number, number + 1
                 break
     return found
