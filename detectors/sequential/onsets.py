@@ -115,7 +115,9 @@ def known(history: History) -> list[float]:
 
 
 def settled(history: History) -> list[float]:
-    """The sums of the reference and of the older half of what came since: for a quick look at the rest."""
+    """The sums of the reference and of the older half of what came since: for a quick look at the rest.
+    Without a reference it is at least the first stretch, however much of everything that is.
+    """
     half = sum(stretch.sums[0] for stretch in history.recent) / 2
     number = 0
     for stretch in history.recent:
@@ -123,7 +125,7 @@ def settled(history: History) -> list[float]:
         if half < 0:
             break
         number += 1
-    return _summed(history, number)
+    return _summed(history, number if history.reference else max(number, 1))
 
 
 def _summed(history: History, number: int) -> list[float]:
