@@ -22,14 +22,13 @@ margin to be told; of the others a difference must be certain and at least the m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import sqrt
 from typing import Final, Literal, NamedTuple
 
 import msgspec
-import numpy as np
 
 from detectors.indicators import EVALUATION, Sums, indicator
 from detectors.sequential.comparison import Comparison, MeanComparison, RateComparison, Sides
-from detectors.sequential.evidence import dispersion
 
 Role = Literal[0, 1, 2]
 OLD: Final = 0
@@ -41,6 +40,7 @@ HOUR_MS: Final = 3_600_000
 SLOT_HOURS: Final = 3
 SLOTS: Final = 24 // SLOT_HOURS
 SEASON_HOURS: Final = 48
+PRIOR_HOURS: Final = 10.0
 PRIOR_HITS: Final = 20.0
 PRIOR_VALUES: Final = 200.0
 LARGEST_FACTOR: Final = 2.5
@@ -70,8 +70,8 @@ SURROUNDINGS: Final = frozenset({"latency", "cost_per_session", "output_length"}
 
 class Line(msgspec.Struct, array_like=True):
     """An indicator over time. `sums`: count, total, sum of squares, then over hours the sum of total²/count
-    and the number of hours, as `dispersion` wants them; `hour` is the count and total of the hour that is not
-    over; `slots` counts and totals by part of the day.
+    and the number of hours, as `Pool.dispersion` wants them; `hour` is the count and total of the hour that
+    is not over; `slots` counts and totals by part of the day.
     """
 
     sums: list[float] = msgspec.field(default_factory=lambda: [0.0] * 5)
@@ -190,13 +190,16 @@ class Pool(msgspec.Struct, array_like=True):
         return True
 
     def dispersion(self) -> float:
-        """By how much hours varied more than they should, before."""
-        if self.before[0] <= 0:
+        """By how much hours varied more than independent observations would, before: Pearson's chi-square
+        over its degrees of freedom, at least 1, shrunk towards 1 and a standard error lower
+        (quasi-likelihood: McCullagh and Nelder, Generalized Linear Models, 1989, ch. 9).
+        """
+        count, total, squares, between, hours = self.before
+        if count <= 0:
             return 1.0
-        count, total, squares = self.before[:3]
-        mean = total / count
-        variance = max(squares / count - mean * mean, 1e-9)
-        return float(dispersion(np.array([self.before]), np.array([variance]))[0])
+        variance = max(squares / count - (total / count) ** 2, 1e-9)
+        chi2, degrees = (between - total * total / count) / variance, max(hours - 1.0, 0.0)
+        return max(1.0, (PRIOR_HOURS + chi2 - sqrt(2.0 * degrees)) / (PRIOR_HOURS + degrees))
 
     def _with_hour(self) -> tuple[tuple[list[float], list[float]], list[float]]:
         old, new, untold = self.hour

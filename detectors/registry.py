@@ -14,6 +14,7 @@ from detectors.behaviour.escalation_rate import EscalationRate
 from detectors.behaviour.health_score import HealthScore
 from detectors.behaviour.judge_score import JudgeScore
 from detectors.behaviour.refusal_rate import RefusalRate
+from detectors.behaviour.session_outlier import SessionOutlier
 from detectors.behaviour.slice_regression import SliceRegression
 from detectors.behaviour.slo_burn import SloBurn
 from detectors.behaviour.version_regression import VersionRegression
@@ -86,7 +87,7 @@ FLEET: tuple[FleetDetector, ...] = (SpawnStorm(), SharedCredential())
 """Of facts of sessions, by tenant."""
 FLEET_WINDOWS: tuple[BehaviourDetector, ...] = (ProviderOutage(),)
 """Of what all agents of a tenant did together."""
-SUMMARIES: tuple[SummaryDetector, ...] = ()
+SUMMARIES: tuple[SummaryDetector, ...] = (SessionOutlier(),)
 """Of an agent's sessions that have ended."""
 ENGINE: tuple[BehaviourDetector, ...] = (TelemetryGap(),)
 

@@ -13,7 +13,9 @@ from detectors.base import (
     Fact,
     FleetDetector,
     SessionDetector,
+    SessionSummary,
     Source,
+    SummaryDetector,
 )
 from detectors.behaviour_pipeline import BehaviourPipeline, detections
 from detectors.offline import Engine
@@ -165,3 +167,32 @@ def run_facts(
         outputs = pipeline.process(each, Source(WINDOWS, 0, number))
         found += [one for one in outputs if isinstance(one, Detection)]
     return found
+
+
+def run_sessions(
+    detector: SummaryDetector, sessions: Iterable[dict[str, Any]], *, restart_at: int | None = None
+) -> list[Detection]:
+    """What one detector finds in sessions of one agent, a minute apart and half a minute long, named `s0` and
+    so on; the dicts are fields of `SessionSummary`. Before one of them it may be restarted.
+    """
+
+    def make() -> BehaviourPipeline:
+        return BehaviourPipeline(1, (), (), (), [detector])
+
+    pipeline = make()
+    found: list[Detection] = []
+    for number, fields in enumerate(sessions):
+        if number == restart_at:
+            changed, marker = list(pipeline.dirty()), pipeline.marker()
+            pipeline = make()
+            for key, value in changed:
+                pipeline.restore(key, value)
+            pipeline.restore_marker(marker)
+        end_ms = START_MS + 60_000 * number
+        ended: dict[str, Any] = {"session": f"s{number}", "start_ms": end_ms - 30_000, "end_ms": end_ms}
+        base = {"tenant": "default", "agent": "agent", "source_topic": EVENTS, "source_partition": 0}
+        summary = SessionSummary(**{**base, **ended, "source_offset": number, **fields})
+        found += detections(pipeline.process(summary, Source(WINDOWS, 0, 2 * number)))
+        closed = pipeline.process(Mark(0, end_ms + 20_000), Source(WINDOWS, 0, 2 * number + 1))
+        found += detections(closed)
+    return found + detections(pipeline.finish())
