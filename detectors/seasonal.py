@@ -1,14 +1,16 @@
 """What is normal at this hour of the day, on weekdays and at weekends, beside what is normal at all.
 
 A sum a slot of an hour, learned a day at a time and only from days without an alarm, so that a change is not
-explained by itself. Slots are shrunk towards the whole by as much as they are thinly known. Source of the
-shrinkage: the posterior mean of a normal or gamma prior worth so many observations.
+explained by itself; but from the first days whatever comes, for a rhythm that is not known yet alarms every
+day. Slots are shrunk towards the same hour of the other kind of day, and those towards the whole, by as much
+as they are thinly known. Source of the shrinkage: the posterior mean of a normal or gamma prior worth so many
+observations.
 
 >>> season, hour = Season(), 3_600_000
 >>> for number in range(24 * 8):
 ...     season.note(number * hour, 100, 4 if number % 24 == 9 else 2)
 >>> round(season.factor(12 * 24 * hour + 9 * hour), 2), round(season.factor(12 * 24 * hour), 2)
-(1.43, 0.98)
+(1.55, 0.98)
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ EPOCH_WEEKDAY: Final = 3
 
 class Season(msgspec.Struct, array_like=True):
     """By slot (hour, plus 24 at the weekend) how many observations there were and their sum; `today` holds
-    those of the day that is not over, by hour, and is dropped if there was an alarm in it.
+    those of the day that is not over, by hour, and is dropped if there was an alarm in it, once some days
+    are known.
     """
 
     day: int = -1
@@ -55,20 +58,26 @@ class Season(msgspec.Struct, array_like=True):
         """By how much more often than on the whole hits come at this hour; 1 while that is not known."""
         if self.days < MIN_DAYS or self.total <= 0:
             return 1.0
-        count, hits = self.slots.get(_slot(at_ms), (0.0, 0.0))
-        expected = count * self.total / self.count
-        found = (hits + PRIOR_HITS) / (expected + PRIOR_HITS)
+        found, slot = 1.0, _slot(at_ms)
+        for each in (_other(slot), slot):
+            count, hits = self.slots.get(each, (0.0, 0.0))
+            expected = count * self.total / self.count
+            found = (hits + PRIOR_HITS * found) / (expected + PRIOR_HITS)
         return min(max(found, 1 / LARGEST_FACTOR), LARGEST_FACTOR)
 
     def offset(self, at_ms: float) -> float:
         """By how much values at this hour lie above the whole; 0 while that is not known."""
         if self.days < MIN_DAYS or self.count <= 0:
             return 0.0
-        count, total = self.slots.get(_slot(at_ms), (0.0, 0.0))
-        return (total - count * self.total / self.count) / (count + PRIOR_VALUES)
+        found, slot = 0.0, _slot(at_ms)
+        for each in (_other(slot), slot):
+            count, total = self.slots.get(each, (0.0, 0.0))
+            above = total - count * self.total / self.count
+            found = (above + PRIOR_VALUES * found) / (count + PRIOR_VALUES)
+        return found
 
     def _close_day(self) -> None:
-        if not self.tainted and self.today:
+        if self.today and (not self.tainted or self.days < MIN_DAYS):
             self.days += 1
             for slot, (count, total) in self.today.items():
                 known_count, known_total = self.slots.get(slot, (0.0, 0.0))
@@ -83,3 +92,8 @@ def _slot(at_ms: float) -> int:
     day, in_day = divmod(int(at_ms), DAY_MS)
     weekend = (day + EPOCH_WEEKDAY) % 7 >= 5
     return in_day // HOUR_MS + 24 * weekend
+
+
+def _other(slot: int) -> int:
+    """The same hour of the other kind of day."""
+    return (slot + 24) % 48

@@ -8,15 +8,15 @@ recovered, though a warning may still become critical. So what is under alarm ne
 failure that goes on is told once.
 
 Recovery is a test of its own: the CUSUM of the log likelihood ratio of the rate or mean before over one
-halfway to what it became (Page, "Continuous inspection schemes", 1954), which reaches `RECOVERED` by chance
-less than once in a thousand observations as bad as halfway, and hardly ever in worse ones.
+halfway to what it surely became (Page, "Continuous inspection schemes", 1954), which reaches `RECOVERED` by
+chance less than once in a thousand observations as bad as halfway, and hardly ever in worse ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import log
+from math import copysign, log, sqrt
 from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -42,15 +42,20 @@ MOST_MILD: Final = 0.99
 LEAST_RATE: Final = 1e-4
 """Rates are taken to be at least this far from 0 and 1."""
 
+SURE: Final = 2.0
+"""Standard errors."""
+
 Severity = Literal["warning", "critical"]
+Gain = Callable[[float, float], float]
+Surely = Callable[[float, float, float], float]
 
 
 class Watching(msgspec.Struct):
     """What a series remembers beside its test: when it was first seen, how many observations it has had, its
     season, and the alarm it is in: its severity, when it began, the level before and after. Once `settled`,
-    the series is known to be bad; `recovered` is the evidence that it no longer is. `count` is of the
-    observations since the last one that spoke for the alarm. `evidence` is that of the last reading, in
-    levels of a warning.
+    the series is known to be bad; `recovered` is the evidence that it no longer is. `count` and `total` are
+    of the observations since the last one that spoke for the alarm, `bad_count` and `bad_total` of those
+    before, since it began. `evidence` is that of the last reading, in levels of a warning.
     """
 
     first_ms: float = -1.0
@@ -63,6 +68,9 @@ class Watching(msgspec.Struct):
     settled: bool = False
     recovered: float = 0.0
     count: float = 0.0
+    total: float = 0.0
+    bad_count: float = 0.0
+    bad_total: float = 0.0
     evidence: float = 0.0
 
 
@@ -117,7 +125,8 @@ class Watch(Generic[Series]):
         at_ms: float,
         reading: Callable[[], Reading | None],
         restart: Callable[[int], None],
-        gain: Callable[[float, float], float],
+        gain: Gain,
+        surely: Surely | None = None,
         among: int = 1,
         mild: bool = False,
     ) -> Raised | None:
@@ -128,6 +137,8 @@ class Watch(Generic[Series]):
             reading: shows them to the test; called at most once.
             restart: has the test forget what came since.
             gain: their log likelihood ratio of one level (rate or mean) over another.
+            surely: of the level before, that since and the number of observations it is known from: how far
+                it has surely changed.
             among: how many series of the agent the detector watches.
             mild: a change is a warning at most.
         """
@@ -139,7 +150,7 @@ class Watch(Generic[Series]):
         if self.seasonal:
             series.season.note(at_ms, count, total, alarmed=bool(series.severity))
         if series.settled:
-            if self._recovers(series, count, gain):
+            if self._recovers(series, count, total, gain, surely):
                 restart(FORGET)
                 return None
             if series.severity == "critical":
@@ -171,6 +182,8 @@ class Watch(Generic[Series]):
             # What came since it settled is all bad.
             restart(FORGET if series.settled else now.began)
             series.settled = True
+            series.bad_count, series.bad_total = now.observations, now.after * now.observations
+            series.count = series.total = series.recovered = 0.0
         return Raised(severity, now, level) if news else None
 
     def _level(self, series: Watching, severity: Severity, at_ms: float, among: int) -> float:
@@ -191,16 +204,26 @@ class Watch(Generic[Series]):
             series.severity = ""
             series.count = 0.0
 
-    def _recovers(self, series: Watching, count: float, gain: Callable[[float, float], float]) -> bool:
-        series.recovered += gain(series.before, (series.before + series.after) / 2)
+    def _recovers(
+        self, series: Watching, count: float, total: float, gain: Gain, surely: Surely | None
+    ) -> bool:
+        bad = series.after
+        if surely is not None:
+            # When an alarm is raised the change looks larger than it is; what follows tells how large it is.
+            series.after = series.bad_total / series.bad_count
+            bad = surely(series.before, series.after, series.bad_count)
+        series.recovered += gain(series.before, (series.before + bad) / 2)
         series.count += count
+        series.total += total
         if series.recovered <= 0:
-            series.recovered = series.count = 0.0
+            series.bad_count += series.count
+            series.bad_total += series.total
+            series.recovered = series.count = series.total = 0.0
         if series.recovered < RECOVERED or series.count < self.recovery:
             return False
         series.settled = False
         series.severity = ""
-        series.recovered = series.count = series.evidence = 0.0
+        series.recovered = series.count = series.total = series.evidence = 0.0
         return True
 
 
@@ -241,6 +264,7 @@ class RateWatch:
             reading=reading,
             restart=lambda began: self.test.restart(series.test, began),
             gain=lambda one, other: _rate_gain(exposure(), hits, one, other),
+            surely=_sure_rate,
             among=among,
             mild=mild,
         )
@@ -288,6 +312,9 @@ class MeanWatch:
             reading=reading,
             restart=lambda began: self.test.restart(series.test, began),
             gain=gain,
+            surely=lambda before, after, known: _nearer(
+                before, after, self.test.reference(series.test).sd / sqrt(known)
+            ),
             among=among,
         )
 
@@ -300,6 +327,17 @@ class MeanWatch:
 def _rate_gain(count: float, hits: float, one: float, other: float) -> float:
     one, other = (min(max(rate, LEAST_RATE), 1 - LEAST_RATE) for rate in (one, other))
     return hits * log(one / other) + max(count - hits, 0.0) * log((1 - one) / (1 - other))
+
+
+def _sure_rate(before: float, after: float, known: float) -> float:
+    after = min(max(after, 0.0), 1.0)
+    return _nearer(before, after, sqrt((after * (1 - after) + 1 / known) / known))
+
+
+def _nearer(before: float, after: float, error: float) -> float:
+    """What lies `SURE` errors nearer to before than after, but at most two thirds of the way."""
+    way = after - before
+    return before + copysign(max(abs(way) - SURE * error, abs(way) / 3), way)
 
 
 def detection_of(
