@@ -55,7 +55,8 @@ class Watching(msgspec.Struct):
     season, and the alarm it is in: its severity, when it began, the level before and after. Once `settled`,
     the series is known to be bad; `recovered` is the evidence that it no longer is. `count` and `total` are
     of the observations since the last one that spoke for the alarm, `bad_count` and `bad_total` of those
-    before, since it began. `evidence` is that of the last reading, in levels of a warning.
+    before, since it began; `sure` is what it has surely changed to. `evidence` is that of the last reading,
+    in levels of a warning.
     """
 
     first_ms: float = -1.0
@@ -71,6 +72,7 @@ class Watching(msgspec.Struct):
     total: float = 0.0
     bad_count: float = 0.0
     bad_total: float = 0.0
+    sure: float = 0.0
     evidence: float = 0.0
 
 
@@ -184,6 +186,7 @@ class Watch(Generic[Series]):
             series.settled = True
             series.bad_count, series.bad_total = now.observations, now.after * now.observations
             series.count = series.total = series.recovered = 0.0
+            series.sure = now.before
         return Raised(severity, now, level) if news else None
 
     def _level(self, series: Watching, severity: Severity, at_ms: float, among: int) -> float:
@@ -211,7 +214,9 @@ class Watch(Generic[Series]):
         if surely is not None:
             # When an alarm is raised the change looks larger than it is; what follows tells how large it is.
             series.after = series.bad_total / series.bad_count
-            bad = surely(series.before, series.after, series.bad_count)
+            sure = surely(series.before, series.after, series.bad_count)
+            # What once was sure stays so, whatever a recovery has mixed in since.
+            bad = series.sure = max(series.sure, sure, key=lambda each: abs(each - series.before))
         series.recovered += gain(series.before, (series.before + bad) / 2)
         series.count += count
         series.total += total
