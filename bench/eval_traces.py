@@ -24,7 +24,7 @@ two families answer the same questions. An agent asks the old model a random hal
 questions once, then all of them of the new one (control: of the old one again), in seeded orders, one
 session a question. The engine is shown latency, dollars, output tokens and the client's refusal flag,
 not the model's name, and what an owner may have set up: a quarter of the answers judged where the data
-say what is right, twenty canaries every hundred calls, and hashed words as an embedding.
+say what is right, ten canaries every 25 calls, and hashed words as an embedding.
 
 ![Signals, swaps and alarms of one run each](traces/swaps.png)"""
 

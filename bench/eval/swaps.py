@@ -4,7 +4,7 @@ A run asks questions in a seeded order, at first of the old model and from a see
 the new one; a control goes on with the old one, questions shuffled anew. Names and versions of models are
 left out, labels too. Calls are made one after another, each as long as it was recorded to take, a second
 apart. Beside the calls there is what its owner could have set up: a quarter of the answers scored by a judge
-(where the data say what is right), twenty questions of known answer asked again every hundred calls, and an
+(where the data say what is right), ten questions of known answer asked again every 25 calls, and an
 embedding (a hash of words, for want of a model).
 """
 
@@ -36,8 +36,8 @@ FILE: Final = "llmdrift.jsonl.gz"
 TASKS: Final = {"prime_full": "prime", "opinionqa": "opinion"}
 EMBEDDING: Final = 32
 JUDGED_SHARE: Final = 0.25
-CANARIES: Final = 20
-CANARIES_EVERY: Final = 100
+CANARIES: Final = 10
+CANARIES_EVERY: Final = 25
 PAUSE_MS: Final = 1_000.0
 
 

@@ -127,7 +127,7 @@ def test_the_block_the_figures_and_the_plot_are_written(tmp_path: Path) -> None:
     page, figures, plot = tmp_path / "page.md", tmp_path / "figures.json", tmp_path / "plot.png"
     alarms = tmp_path / "alarms"
     given = ["--agents", "4", "--days", "2", "--jobs", "1", "--seed", "2", "--page", str(page)]
-    main([*given, "--figures", str(figures), "--plot", str(plot), "--alarms", str(alarms)])
+    assert main([*given, "--figures", str(figures), "--plot", str(plot), "--alarms", str(alarms)]) == 0
     found = json.loads(figures.read_bytes())
     assert sum(found["fleet"]["agents"].values()) == 4
     assert found["alarms"]["agent_months"] == pytest.approx(8 / 30, abs=0.01)
