@@ -23,6 +23,7 @@ from responders.decide import (
     ActionRefused,
     Around,
     CommandDelivered,
+    Consequence,
     Contain,
     DetectionSeen,
     Follow,
@@ -134,11 +135,13 @@ class Responder:
         """Take in what turns out to be a consequence, though it came first."""
         causes.is_source(connection, detection, cause.incident_id)
         headline = wording.headline(detection)
-        for each in causes.consequences_of(connection, cause, detection, self.policy):
+        found = causes.consequences_of(connection, cause, detection, self.policy)
+        if not found:
+            return cause
+        for each in found:
             self._decide(connection, MergeInto(cause.incident_id, headline), each.incident_id, now)
-            given = Absorb(each.incident_id, each.agent, each.headline)
-            cause = self._decide(connection, given, cause.incident_id, now) or cause
-        return cause
+        absorb = Absorb(tuple(Consequence(each.incident_id, each.agent, each.headline) for each in found))
+        return self._decide(connection, absorb, cause.incident_id, now) or cause
 
     def ack(self, ack: ControlAck, source: Source | None = None) -> bool:
         """Take in an enforcement point's answer. False for a command that was never issued here."""

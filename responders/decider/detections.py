@@ -76,14 +76,17 @@ def _is_news(incident: Incident, detection: Detection, follows: bool) -> bool:
 
 
 def on_absorb(draft: Draft, given: Absorb) -> None:
-    """The cause stands for its consequence from here on."""
-    if not draft.incident.open or given.consequence in {each.incident_id for each in draft.incident.absorbed}:
+    """The cause stands for its consequences from here on."""
+    if not draft.incident.open:
         return
-    draft.add(
-        log.IncidentAbsorbed(
-            consequence=given.consequence, agent=given.agent, headline=given.headline[:TEXT_CHARS]
-        )
-    )
+    known = {each.incident_id for each in draft.incident.absorbed}
+    for each in given.consequences:
+        if each.incident_id not in known:
+            draft.add(
+                log.IncidentAbsorbed(
+                    consequence=each.incident_id, agent=each.agent, headline=each.headline[:TEXT_CHARS]
+                )
+            )
 
 
 def on_merge(draft: Draft, given: MergeInto) -> None:

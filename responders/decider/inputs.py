@@ -100,12 +100,19 @@ class TimerFired:
 
 
 @dataclass(frozen=True, slots=True)
-class Absorb:
-    """The incident is the cause of this other one."""
+class Consequence:
+    """An incident that follows from another."""
 
-    consequence: str
+    incident_id: str
     agent: str
     headline: str
+
+
+@dataclass(frozen=True, slots=True)
+class Absorb:
+    """The incident is the cause of these others."""
+
+    consequences: tuple[Consequence, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,12 +199,15 @@ def on_deferred_due(draft: Draft) -> None:
 
 def _told_since(incident: Incident, deferral: Deferral) -> bool:
     """Whether a later transition was told, or a digest tells it."""
-    if deferral.reason == "storm":
-        return True
+    return deferral.reason == "storm" or any(at >= deferral.at for at in _first_told(incident).values())
+
+
+def _first_told(incident: Incident) -> dict[str, datetime]:
+    """When each transition was first told, whatever channel it went to later."""
     first: dict[str, datetime] = {}
     for status in incident.pages.values():
         first[status.page] = min(status.requested_at, first.get(status.page, status.requested_at))
-    return any(requested_at >= deferral.at for requested_at in first.values())
+    return first
 
 
 def on_late(draft: Draft) -> None:
@@ -287,10 +290,10 @@ def digest_due(draft: Draft) -> None:
     incident = draft.incident
     if not incident.open:
         return
-    digests = [each for each in incident.pages.values() if each.page.startswith(f"{DIGEST}:")]
-    number = len({each.page for each in digests})
+    sent = {page: at for page, at in _first_told(incident).items() if page.startswith(DIGEST)}
+    number = len(sent)
     every = timedelta(seconds=draft.policy.storm.digest_seconds)
-    next_one = max((each.requested_at for each in digests), default=draft.now - every) + every
+    next_one = max(sent.values(), default=draft.now - every) + every
     if next_one > draft.now:
         draft.timer_at("digest", None, number, next_one)
         return
