@@ -21,6 +21,7 @@ margin to be told; of the others a difference must be certain and at least the m
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Final, Literal, NamedTuple
@@ -71,21 +72,24 @@ SURROUNDINGS: Final = frozenset({"latency", "cost_per_session", "output_length"}
 class Line(msgspec.Struct, array_like=True):
     """An indicator over time. `sums`: count, total, sum of squares, then over hours the sum of total²/count
     and the number of hours, as `Pool.dispersion` wants them; `hour` is the count and total of the hour that
-    is not over; `slots` counts and totals by part of the day.
+    is not over; `slots` counts and totals by part of the day, in single precision.
     """
 
     sums: list[float] = msgspec.field(default_factory=lambda: [0.0] * 5)
     hour: list[float] = msgspec.field(default_factory=lambda: [0.0, 0.0])
-    slots: list[float] = msgspec.field(default_factory=lambda: [0.0] * 2 * SLOTS)
+    slots: bytes = bytes(8 * SLOTS)
 
     def even(self, kind: str, sums: Sums, at_ms: float, hours: int) -> Sums:
         """The sums as they would be at an average hour of the day."""
         count, total, squares = sums
-        known, known_total = sum(self.slots[::2]), sum(self.slots[1::2])
-        if hours < SEASON_HOURS or known_total <= 0:
+        if hours < SEASON_HOURS:
+            return sums
+        slots = self._slots()
+        known, known_total = sum(slots[::2]), sum(slots[1::2])
+        if known_total <= 0:
             return sums
         slot = _slot(at_ms)
-        here, here_total = self.slots[slot : slot + 2]
+        here, here_total = slots[slot : slot + 2]
         expected = here * known_total / known
         if kind == "mean":
             offset = (here_total - expected) / (here + PRIOR_VALUES)
@@ -96,9 +100,10 @@ class Line(msgspec.Struct, array_like=True):
 
     def add(self, sums: Sums, evened: Sums, at_ms: float) -> None:
         """Take observations in, as they were and evened out."""
-        slot = _slot(at_ms)
-        self.slots[slot] += sums[0]
-        self.slots[slot + 1] += sums[1]
+        slots, slot = self._slots(), _slot(at_ms)
+        slots[slot] += sums[0]
+        slots[slot + 1] += sums[1]
+        self.slots = slots.tobytes()
         self.sums[:3] = [one + more for one, more in zip(self.sums, evened, strict=False)]
         self.hour = [self.hour[0] + evened[0], self.hour[1] + evened[1]]
 
@@ -112,7 +117,10 @@ class Line(msgspec.Struct, array_like=True):
         if self.sums[0] > MEMORY:
             scale = MEMORY / self.sums[0]
             self.sums = [each * scale for each in self.sums]
-            self.slots = [each * scale for each in self.slots]
+            self.slots = array("f", [each * scale for each in self._slots()]).tobytes()
+
+    def _slots(self) -> array[float]:
+        return array("f", self.slots)
 
     def known(self) -> list[float]:
         """The sums, the hour that is not over taken in as one."""

@@ -3,7 +3,7 @@
 A dimension with one value only, or with more than `MAX_VALUES`, has no slices; versions of agent, prompt and
 model are compared elsewhere (`version_regression`). At most `MAX_SLICES` are followed, the most frequent by
 the space-saving rule (Metwally, Agrawal and El Abbadi, 2005): a slice that finds no place takes that of the
-one seen least and is credited with what that had been seen, so what makes up more than 1/64 of all is kept.
+one seen least and is credited with what that had been seen, so what makes up more than 1/48 of all is kept.
 
 >>> slices = Slices()
 >>> slices.rows_of("language=en;tier=pro", 10.0)
@@ -28,7 +28,7 @@ from detectors.slices import OTHER, dimensions
 
 Floats = NDArray[np.float64]
 
-MAX_SLICES: Final = 64
+MAX_SLICES: Final = 48
 MAX_VALUES: Final = 12
 MAX_TAKEN: Final = 4
 """Places taken over in one frame."""

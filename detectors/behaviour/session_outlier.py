@@ -1,7 +1,7 @@
 """session_outlier: one session is unlike all others of its agent.
 
 Statistic: a session is one vector (logs of steps, tokens, cost, duration, calls, errors, escalations and
-clarifications), each feature in robust standard deviations (median and MAD of the last 96 sessions). Its
+clarifications), each feature in robust standard deviations (median and MAD of the last 64 sessions). Its
 score is that of river's Half-Space Trees (`detectors.half_spaces`) times the most unusual feature's distance;
 how rare such a score is comes from the tail of the agent's own (`detectors.sequential.tails`). Unit: nats,
 minus the log of the probability. Source: Tan, Ting and Liu (2011) for the trees.
@@ -38,12 +38,14 @@ from detectors.half_spaces import FEATURES, Floats, Masses, learn, score
 from detectors.sequential.tails import Tails, TailState
 from detectors.session_vectors import COST, show, vector
 
-RECENT: Final = 96
+RECENT: Final = 64
 RENEWED: Final = 16
 LEAST_SPREAD: Final = 0.25
 SHARE_OF_MEDIAN: Final = 0.05
 BREADTH: Final = 6.0
 UNUSUAL: Final = 3.0
+LEAST_APART: Final = 5.0
+"""Where sessions are all alike a small difference is rare, but nothing to tell of."""
 RAREST: Final = log(1e6)
 FURTHEST: Final = 1_000.0
 LEARNING: Final = 250
@@ -91,7 +93,7 @@ class SessionOutlier:
                 span_ms = summary.end_ms - state.first_ms
                 wanted = log(level(self.name, "warning", observations=state.sessions, span_ms=span_ms))
                 ready = state.tail.count > self.tails.learning
-                if high and rarity >= wanted:
+                if high and rarity >= wanted and np.abs(apart).max() >= LEAST_APART:
                     found = [self._detection(state, summary, (apart, rarity, wanted), context)]
             learn(state.masses, place)
         _remember(state, seen)

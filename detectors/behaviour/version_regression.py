@@ -34,6 +34,8 @@ from detectors.versions import DAY_MS, Trial, Versions
 from schemas.detection import Severity
 
 LEAST_TRIALS: Final = 4.0
+TOLD_ERROR: Final = 0.1
+"""Of a trial: that nothing is worse may be told with less certainty than that something is."""
 SEVERE_SCORE: Final = 0.15
 RANK: Final = {"": 0, "warning": 1, "critical": 2}
 
@@ -75,8 +77,11 @@ class VersionRegression:
                 if not pool.due():
                     continue
                 judged = judge(name, pool, errors["warning"])
-                pool.verdict = judged.verdict
-                if judged.verdict == "worse":
+                if judged.verdict != "worse":
+                    likely = judge(name, pool, TOLD_ERROR / MAX_LINES).verdict
+                    pool.verdict = "not yet known" if likely == "worse" else likely
+                else:
+                    pool.verdict = "worse"
                     sure = severe(name, judged) and judge(name, pool, errors["critical"]).verdict == "worse"
                     worse[name] = ("critical" if sure else "warning", judged)
             if worse:

@@ -162,4 +162,4 @@ def test_the_state_stays_small_with_everything_in_use() -> None:
         shown = window(number, parts=parts)
         state.take(shown, shown.total())
     assert len(state.slices.rows) == MAX_SLICES
-    assert len(msgspec.msgpack.encode(state)) <= 12 * 1024
+    assert len(msgspec.msgpack.encode(state)) <= 8 * 1024
