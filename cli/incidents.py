@@ -24,6 +24,9 @@ _SIGNS = {"critical": "[red]critical[/]", "warning": "[yellow]warning[/]", "info
 
 IncidentId = Annotated[str, typer.Argument(metavar="ID", help="As in watchkeeper incidents.")]
 Reason = Annotated[str, typer.Option("--reason", help="Goes into the log and onto the command.")]
+ForTarget = Annotated[
+    str | None, typer.Option("--target", help="Only for this one, as watchkeeper incident shows it.")
+]
 TargetName = Annotated[
     str, typer.Argument(metavar="TARGET", help="AGENT, TENANT/AGENT or TENANT/AGENT/SESSION.")
 ]
@@ -31,7 +34,8 @@ TargetName = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Adds these commands to the command line."""
-    for command in (incidents, incident, runbook, ack, approve, resolve, halt, resume, degrade):
+    commands = (incidents, incident, runbook, ack, approve, deny, resolve, silence, halt, resume, degrade)
+    for command in commands:
         app.command(rich_help_panel=_PANEL)(command)
 
 
@@ -124,13 +128,52 @@ def ack(incident_id: IncidentId, config: Config = None, data_dir: DataDir = None
     stdout.print(f"{done.incident_id} is {done.state}")
 
 
-def approve(incident_id: IncidentId, config: Config = None, data_dir: DataDir = None) -> None:
+def approve(
+    incident_id: IncidentId,
+    target: ForTarget = None,
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
     """Has the containment carried out that the incident proposed."""
     from responders import actions
 
     with _responder(config, data_dir) as responder:
-        done = actions.approve(responder, incident_id, _person())
+        done = actions.approve(responder, incident_id, _person(), target)
     stdout.print(f"{done.incident_id}: {done.containment}")
+
+
+def deny(
+    incident_id: IncidentId,
+    target: ForTarget = None,
+    reason: Reason = "",
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Says no to the containment that the incident proposed."""
+    from responders import actions
+
+    with _responder(config, data_dir) as responder:
+        done = actions.deny(responder, incident_id, _person(), reason, target)
+    stdout.print(f"{done.incident_id}: what it proposed is not done")
+
+
+def silence(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="An incident, AGENT or TENANT/AGENT; * fits.")],
+    minutes: Annotated[float, typer.Option("--minutes", min=1, help="For so long.")] = 60,
+    detector: Annotated[str | None, typer.Option("--detector", help="Only what it detects.")] = None,
+    reason: Reason = "",
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Keeps an incident, or an agent, from paging for a while. It is all logged, and what is still open by
+    then is paged.
+    """
+    from responders import actions
+
+    with _responder(config, data_dir) as responder:
+        done = actions.silence(responder, what, _person(), minutes, reason, detector)
+    concerned = f" ({', '.join(done.incidents)})" if done.silence_id and done.incidents else ""
+    stdout.print(f"{what} is silent until {done.until:%Y-%m-%d %H:%M:%S} UTC{concerned}")
 
 
 def resolve(

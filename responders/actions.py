@@ -7,6 +7,8 @@ the database does not answer and ActionRefused, in one line, when the action is 
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from typing import Final
 
 from config.settings import Settings
@@ -18,12 +20,14 @@ from responders.decide import (
     AddNote,
     Approve,
     Contain,
+    Deny,
     Lift,
     MarkFalseAlarm,
     Resolve,
+    Silence,
 )
 from responders.event_store import Store
-from responders.handle import Responder
+from responders.handle import Responder, Silenced
 from responders.incident import Incident
 from responders.migrations import upgrade
 from responders.policy import Policy
@@ -31,6 +35,8 @@ from responders.terminal import NAME as TERMINAL
 from schemas.control import EVERY_AGENT, ControlState, Rung, Target
 
 _BY_HAND: Final = "ordered by hand"
+_INCIDENT: Final = re.compile(r"INC-[A-Z2-7]{10}$", re.IGNORECASE)
+LONGEST_SILENCE_MINUTES: Final = 30 * 24 * 60
 
 
 def installation_policy(settings: Settings) -> Policy:
@@ -70,9 +76,39 @@ def note(responder: Responder, incident_id: str, person: str, text: str) -> Inci
     return responder.act(_typed(incident_id), person, AddNote(text))
 
 
-def approve(responder: Responder, incident_id: str, person: str) -> Incident:
-    """Do what the incident proposed."""
-    return responder.act(_typed(incident_id), person, Approve())
+def approve(responder: Responder, incident_id: str, person: str, target: str | None = None) -> Incident:
+    """Do what the incident proposed: for ``target``, or all of it. Twice is refused."""
+    return responder.act(_typed(incident_id), person, Approve(_optional(target)))
+
+
+def deny(
+    responder: Responder, incident_id: str, person: str, reason: str = "", target: str | None = None
+) -> Incident:
+    """Do not do what the incident proposed."""
+    return responder.act(_typed(incident_id), person, Deny(_optional(target), reason))
+
+
+def silence(
+    responder: Responder,
+    what: str,
+    person: str,
+    minutes: float,
+    reason: str = "",
+    detector: str | None = None,
+) -> Silenced:
+    """No page about ``what`` for so long: an incident, or a target (``agent``, ``tenant/agent``; a pattern
+    for the agent), of one detector or of all. What is still open by then and nobody is on is paged.
+    """
+    if not 0 < minutes <= LONGEST_SILENCE_MINUTES:
+        raise ActionRefused(f"a silence of {minutes:g} minutes: give 1 to {LONGEST_SILENCE_MINUTES}")
+    until = responder.clock() + timedelta(minutes=minutes)
+    if _INCIDENT.match(what.strip()):
+        responder.act(_typed(what), person, Silence(until, reason))
+        return Silenced(None, until, (_typed(what),))
+    target = _target(what)
+    if target.session is not None:
+        raise ActionRefused("a silence is for an agent or an incident: leave the session out")
+    return responder.silence(person, target, detector, until, reason)
 
 
 def halt(responder: Responder, target: str, person: str, reason: str = _BY_HAND) -> Incident:
@@ -114,6 +150,10 @@ def _target(text: str) -> Target:
         return parse_target(text)
     except TargetError as error:
         raise ActionRefused(str(error)) from None
+
+
+def _optional(text: str | None) -> Target | None:
+    return None if text is None else _target(text)
 
 
 def _rung(text: str) -> Rung:

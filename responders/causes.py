@@ -6,6 +6,7 @@ Functions take the `Connection` of the transaction they are part of.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -21,6 +22,7 @@ from responders.event_store import Conflict, insert_new
 from responders.incident import Incident
 from responders.policy import Policy
 from schemas.base import epoch_ms, from_epoch_ms
+from schemas.control import Target
 from schemas.detection import Detection
 from schemas.incident import Triggered
 
@@ -150,4 +152,52 @@ def silences_on(connection: Connection, detection: Detection, now: datetime) -> 
         SilenceInForce(row.silence_id, from_epoch_ms(row.until_ms), row.reason)
         for row in rows
         if fnmatchcase(detection.agent, row.agent) and row.detector in (None, detection.detector)
+    ]
+
+
+def silence(
+    connection: Connection,
+    person: str,
+    target: Target,
+    detector: str | None,
+    until: datetime,
+    reason: str,
+    now: datetime,
+) -> SilenceInForce:
+    """Begin a silence for the agents of the target, of one detector or of all."""
+    silence_id = f"sil-{uuid.uuid4().hex[:12]}"
+    connection.execute(
+        insert(tables.silences).values(
+            silence_id=silence_id,
+            tenant=target.tenant,
+            agent=target.agent,
+            detector=detector,
+            reason=reason[:1024],
+            person=person[:256],
+            created_ms=epoch_ms(now),
+            until_ms=epoch_ms(until),
+        )
+    )
+    return SilenceInForce(silence_id, until, reason[:1024])
+
+
+def open_incidents_of(connection: Connection, target: Target, detector: str | None) -> list[str]:
+    """The open incidents all of whose detections are of these agents (and of the detector)."""
+    row = tables.incidents.c
+    rows = connection.execute(
+        select(row.incident_id, row.agent)
+        .where(row.tenant == target.tenant, row.state != "resolved")
+        .order_by(row.opened_ms, row.incident_id)
+    )
+    near = [each.incident_id for each in rows if fnmatchcase(each.agent, target.agent)]
+    loaded = [event_store.load(connection, incident_id) for incident_id in near]
+    return [
+        each.incident_id
+        for each in loaded
+        if each is not None
+        and each.detections
+        and all(
+            fnmatchcase(seen.agent, target.agent) and detector in (None, seen.detector)
+            for seen in each.detections
+        )
     ]

@@ -32,6 +32,7 @@ from responders.decide import (
     ListInDigest,
     MergeInto,
     PersonActs,
+    SilenceBegins,
     TimerFired,
     decide,
 )
@@ -76,6 +77,15 @@ class DatabaseIds:
 
     def epoch(self, target: Target) -> int:
         return wanted.next_epoch(self.connection, target, self.now_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Silenced:
+    """A silence that was ordered, and the open incidents it concerns. Without an id it is one incident's."""
+
+    silence_id: str | None
+    until: datetime
+    incidents: tuple[str, ...]
 
 
 class Responder:
@@ -254,6 +264,23 @@ class Responder:
             if not held:
                 self._run_anyway(connection, action)
             return tuple(dict.fromkeys(target for _, target in held)) or (action.target,)
+
+        return self.store.transact(work)
+
+    def silence(
+        self, person: str, target: Target, detector: str | None, until: datetime, reason: str
+    ) -> Silenced:
+        """No page about the agents (a pattern) of the tenant before ``until``; open incidents are silenced
+        too.
+        """
+
+        def work(connection: Connection) -> Silenced:
+            now = self.clock()
+            silence = causes.silence(connection, person, target, detector, until, reason, now)
+            concerned = causes.open_incidents_of(connection, target, detector)
+            for incident_id in concerned:
+                self._decide(connection, SilenceBegins(person, silence), incident_id, now)
+            return Silenced(silence.silence_id, until, tuple(concerned))
 
         return self.store.transact(work)
 

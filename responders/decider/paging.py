@@ -149,13 +149,17 @@ def worst(incident: Incident) -> Detection | None:
 
 
 def _call_until_answered(draft: Draft) -> None:
-    """The next step of the chain, counted from the first page since somebody was last on it."""
+    """The next step of the chain, counted from the first page since somebody was last on it, and from the
+    step before it: that may have waited for a silence to end.
+    """
     incident, chain = draft.incident, draft.policy.escalation
     since = incident.escalating_since
     if since is None or incident.attended or incident.severity not in chain.severities:
         return
     step = chain.step(incident.escalation_step + 1)
     if step is not None:
+        before = chain.step(incident.escalation_step) if incident.escalation_step else None
+        since = since if before is None else draft.now - timedelta(minutes=before.after_minutes)
         due = since + timedelta(minutes=step.after_minutes)
         draft.timer_at("escalate", None, incident.escalation_step + 1, max(due, draft.now))
 
@@ -199,7 +203,7 @@ def on_deferred_due(draft: Draft) -> None:
 
 def _told_since(incident: Incident, deferral: Deferral) -> bool:
     """Whether a later transition was told, or a digest tells it."""
-    return deferral.reason == "storm" or any(at >= deferral.at for at in _first_told(incident).values())
+    return deferral.reason == "storm" or any(at > deferral.at for at in _first_told(incident).values())
 
 
 def _first_told(incident: Incident) -> dict[str, datetime]:
