@@ -158,10 +158,16 @@ def _call_until_answered(draft: Draft) -> None:
         return
     step = chain.step(incident.escalation_step + 1)
     if step is not None:
-        before = chain.step(incident.escalation_step) if incident.escalation_step else None
-        since = since if before is None else draft.now - timedelta(minutes=before.after_minutes)
-        due = since + timedelta(minutes=step.after_minutes)
+        since = draft.now if incident.escalation_step else since
+        due = since + timedelta(minutes=step.after_minutes - _minutes_before(draft))
         draft.timer_at("escalate", None, incident.escalation_step + 1, max(due, draft.now))
+
+
+def _minutes_before(draft: Draft) -> float:
+    """When the step before the next one is due."""
+    number = draft.incident.escalation_step
+    before = draft.policy.escalation.step(number) if number else None
+    return 0.0 if before is None else before.after_minutes
 
 
 def on_escalation_due(draft: Draft, number: int) -> None:
@@ -174,7 +180,9 @@ def on_escalation_due(draft: Draft, number: int) -> None:
     if step is None:
         return
     if incident.silenced_until is not None and incident.silenced_until > draft.now:
-        draft.timer_at("escalate", None, number, incident.silenced_until)
+        # It is told again when the silence ends: the step counts from there.
+        wait = timedelta(minutes=step.after_minutes - _minutes_before(draft))
+        draft.timer_at("escalate", None, number, incident.silenced_until + wait)
         return
     waited = draft.now - since
     draft.add(log.Escalated(step=number, waited_ms=waited.total_seconds() * 1000))
