@@ -23,6 +23,7 @@ from slack_sdk.models.blocks import (
 )
 
 from responders import wording
+from responders.about import About, about_of
 from responders.containment import describe
 from responders.incident import Containment, Incident
 from schemas.detection import Detection
@@ -34,10 +35,13 @@ _FIELD_CHARS: Final = 1_900
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """``text`` is what a notification shows; ``blocks`` are Block Kit as plain JSON."""
+    """``text`` is what a notification shows; ``blocks`` are Block Kit as plain JSON; ``about`` is what they
+    say, for channels that show it in their own way.
+    """
 
     text: str
     blocks: tuple[dict[str, Any], ...]
+    about: About
 
     @property
     def digest(self) -> str:
@@ -72,7 +76,8 @@ def render(incident: Incident, page: str, detections: int | None = None) -> Mess
         ContextBlock(elements=[_mrkdwn(_footer(incident))]),
     ]
     text = f"{sign} {incident.severity.upper()} {headline} ({incident.incident_id})"
-    return Message(escape(_cut(text, _TEXT_CHARS)), tuple(block.to_dict() for block in blocks))
+    shown = tuple(block.to_dict() for block in blocks)
+    return Message(escape(_cut(text, _TEXT_CHARS)), shown, about_of(incident, page, latest))
 
 
 def _worst(incident: Incident) -> Detection | None:

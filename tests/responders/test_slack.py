@@ -15,10 +15,10 @@ from responders.page import Message, render
 from responders.sender import Outgoing
 from responders.slack import ATTEMPTS_TO_LOOK, SlackChannel, SlackRefusedError
 from tests.integration.parts.ports import free_port
-from tests.responders.world import START, detection
+from tests.responders.world import ABOUT, START, detection
 
 MESSAGE = Message(
-    "billing loops", ({"type": "section", "text": {"type": "mrkdwn", "text": "billing loops"}},)
+    "billing loops", ({"type": "section", "text": {"type": "mrkdwn", "text": "billing loops"}},), ABOUT
 )
 POST = "chat.postMessage"
 HISTORY = "conversations.history"

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from responders.about import About
 from responders.containment import scope_of
 from responders.effects import Delivered, Outcome
 from schemas import topics
@@ -19,6 +20,25 @@ from schemas.detection import Detection
 
 START = datetime(2026, 3, 1, 3, 0, 0, tzinfo=UTC)
 HALT = ControlState(mode="halt")
+ABOUT = About(
+    incident_id="INC-1",
+    version=3,
+    page="opened",
+    headline="billing repeats the same call",
+    summary="billing made the same call 5 times in 90 s and learned nothing new.",
+    state="triggered",
+    severity="critical",
+    opened_as="critical",
+    containment="requested",
+    tenant="default",
+    agent="billing",
+    session="s-1",
+    detector="tool_loop",
+    runbook="tool_loop",
+    onset=START - timedelta(seconds=90),
+    opened_at=START,
+)
+"""What a page says of an incident that nobody is on yet."""
 
 
 def detection(detection_id: str = "d-1", **changes: Any) -> Detection:
