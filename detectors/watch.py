@@ -9,7 +9,8 @@ failure that goes on is told once.
 
 Recovery is a test of its own: the CUSUM of the log likelihood ratio of the rate or mean before over one
 halfway to what it surely became (Page, "Continuous inspection schemes", 1954), which reaches `RECOVERED` by
-chance less than once in a thousand observations as bad as halfway, and hardly ever in worse ones.
+chance less than once in a thousand observations as bad as halfway, and hardly ever in worse ones. An alarm is
+withdrawn when all that came since it began lies within `SURE` standard errors of before.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ SURE: Final = 2.0
 
 Severity = Literal["warning", "critical"]
 Gain = Callable[[float, float], float]
-Surely = Callable[[float, float, float], float]
+Error = Callable[[float, float], float]
 
 
 class Watching(msgspec.Struct):
@@ -128,7 +129,7 @@ class Watch(Generic[Series]):
         reading: Callable[[], Reading | None],
         restart: Callable[[int], None],
         gain: Gain,
-        surely: Surely | None = None,
+        error: Error | None = None,
         among: int = 1,
         mild: bool = False,
     ) -> Raised | None:
@@ -139,8 +140,8 @@ class Watch(Generic[Series]):
             reading: shows them to the test; called at most once.
             restart: has the test forget what came since.
             gain: their log likelihood ratio of one level (rate or mean) over another.
-            surely: of the level before, that since and the number of observations it is known from: how far
-                it has surely changed.
+            error: the standard error of the difference between the level before and one known from so many
+                observations.
             among: how many series of the agent the detector watches.
             mild: a change is a warning at most.
         """
@@ -152,7 +153,7 @@ class Watch(Generic[Series]):
         if self.seasonal:
             series.season.note(at_ms, count, total, alarmed=bool(series.severity))
         if series.settled:
-            if self._recovers(series, count, total, gain, surely):
+            if self._recovers(series, count, total, gain, error):
                 restart(FORGET)
                 return None
             if series.severity == "critical":
@@ -208,13 +209,15 @@ class Watch(Generic[Series]):
             series.count = 0.0
 
     def _recovers(
-        self, series: Watching, count: float, total: float, gain: Gain, surely: Surely | None
+        self, series: Watching, count: float, total: float, gain: Gain, error: Error | None
     ) -> bool:
-        bad = series.after
-        if surely is not None:
+        bad, withdrawn = series.after, False
+        if error is not None:
             # When an alarm is raised the change looks larger than it is; what follows tells how large it is.
             series.after = series.bad_total / series.bad_count
-            sure = surely(series.before, series.after, series.bad_count)
+            way, doubt = series.after - series.before, SURE * error(series.after, series.bad_count)
+            withdrawn = abs(way) < doubt and series.bad_count >= self.recovery
+            sure = series.before + copysign(max(abs(way) - doubt, abs(way) / 3), way)
             # What once was sure stays so, whatever a recovery has mixed in since.
             bad = series.sure = max(series.sure, sure, key=lambda each: abs(each - series.before))
         series.recovered += gain(series.before, (series.before + bad) / 2)
@@ -224,7 +227,7 @@ class Watch(Generic[Series]):
             series.bad_count += series.count
             series.bad_total += series.total
             series.recovered = series.count = series.total = 0.0
-        if series.recovered < RECOVERED or series.count < self.recovery:
+        if not withdrawn and (series.recovered < RECOVERED or series.count < self.recovery):
             return False
         series.settled = False
         series.severity = ""
@@ -261,6 +264,11 @@ class RateWatch:
             found = self.test.update(series.test, exposure(), hits, int(at_ms))
             return None if found is None or not believed(found) else found
 
+        def error(after: float, known: float) -> float:
+            reference = self.test.reference(series.test)
+            of_before = _rate_variance(reference.rate, reference.observations + 1)
+            return sqrt(of_before + _rate_variance(min(after, 1.0), known))
+
         return self.watch.observe(
             series,
             count=count,
@@ -269,7 +277,7 @@ class RateWatch:
             reading=reading,
             restart=lambda began: self.test.restart(series.test, began),
             gain=lambda one, other: _rate_gain(exposure(), hits, one, other),
-            surely=_sure_rate,
+            error=error,
             among=among,
             mild=mild,
         )
@@ -309,6 +317,10 @@ class MeanWatch:
             above = total - count * (series.season.offset(at_ms) + (one + other) / 2)
             return above * (one - other) / variance if variance else 0.0
 
+        def error(_after: float, known: float) -> float:
+            reference = self.test.reference(series.test)
+            return reference.sd * sqrt(1 / known + 1 / (reference.observations + 1))
+
         return self.watch.observe(
             series,
             count=count,
@@ -317,9 +329,7 @@ class MeanWatch:
             reading=reading,
             restart=lambda began: self.test.restart(series.test, began),
             gain=gain,
-            surely=lambda before, after, known: _nearer(
-                before, after, self.test.reference(series.test).sd / sqrt(known)
-            ),
+            error=error,
             among=among,
         )
 
@@ -334,15 +344,8 @@ def _rate_gain(count: float, hits: float, one: float, other: float) -> float:
     return hits * log(one / other) + max(count - hits, 0.0) * log((1 - one) / (1 - other))
 
 
-def _sure_rate(before: float, after: float, known: float) -> float:
-    after = min(max(after, 0.0), 1.0)
-    return _nearer(before, after, sqrt((after * (1 - after) + 1 / known) / known))
-
-
-def _nearer(before: float, after: float, error: float) -> float:
-    """What lies `SURE` errors nearer to before than after, but at most two thirds of the way."""
-    way = after - before
-    return before + copysign(max(abs(way) - SURE * error, abs(way) / 3), way)
+def _rate_variance(rate: float, known: float) -> float:
+    return (rate * (1 - rate) + 1 / known) / known
 
 
 def detection_of(

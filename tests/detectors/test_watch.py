@@ -113,6 +113,20 @@ def test_a_little_better_is_not_recovered(seed: int) -> None:
     assert severities(told).count("critical") == 1
 
 
+def test_an_alarm_that_was_false_is_withdrawn() -> None:
+    """By chance before looked better, and since looked worse, than the rate that there was all along."""
+    series = RateSeries()
+    lucky, unlucky = [0.012] * 200, [0.15] * 6
+    told = watched(frames(lucky + unlucky, 2), series)
+    assert severities(told)[-1] == "critical"
+    for number, hit in enumerate(frames([0.016] * 3_000, 3), 206):
+        watched([hit], series, number)
+        if not series.severity:
+            break
+    assert not series.severity
+    assert number < 1_000
+
+
 def test_a_rhythm_of_the_day_is_no_change() -> None:
     number = np.arange(24 * HOUR_FRAMES * 12)
     rates = 0.03 * (1 + 0.6 * np.sin(2 * np.pi * number / (24 * HOUR_FRAMES)))
