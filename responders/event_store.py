@@ -21,8 +21,8 @@ from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, 
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from responders import tables, wanted
-from responders.database import READ, StoreError, make_engine
+from responders import outbox, tables, wanted
+from responders.database import READ, StoreError, make_engine, memory_engine
 from responders.decider.draft import DIGEST, Decision
 from responders.effects import (
     CancelTimers,
@@ -84,6 +84,13 @@ class Store:
             StoreError: the URL is wrong.
         """
         return cls(make_engine(url))
+
+    @classmethod
+    def in_memory(cls) -> Store:
+        """A store that nobody else sees, to try things out."""
+        engine = memory_engine()
+        tables.metadata.create_all(engine)
+        return cls(engine)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -259,13 +266,11 @@ def _project(connection: Connection, incident: Incident, opened: bool) -> None:
 def _to_outbox(
     connection: Connection, effect: Page | UpdatePage | PublishIncidentEvents, now_ms: int
 ) -> None:
-    # Pages of an incident to one channel follow each other, and so do its published events.
-    lane = "log" if isinstance(effect, PublishIncidentEvents) else effect.channel
     insert_new(
         connection,
         tables.outbox,
         effect_key=effect.key,
-        lane=f"{effect.incident_id}:{lane}",
+        lane=outbox.lane_of(effect),
         kind=type(effect).__name__,
         effect=_encode(effect),
         status="pending",

@@ -46,8 +46,20 @@ class Claimed:
     effect: Sendable
 
 
-def claim(connection: Connection, now_ms: int, limit: int = 20, kinds: Sequence[str] = ()) -> list[Claimed]:
-    """Take rows that are due, and rows whose sender's lease has run out; at most one of a lane."""
+def destination_of(effect: Sendable) -> str:
+    """Where a row is on its way to: a channel, or the log. Its lane is the incident's to there."""
+    return "log" if isinstance(effect, PublishIncidentEvents) else effect.channel
+
+
+def lane_of(effect: Sendable) -> str:
+    """Rows of a lane follow each other: pages of an incident to one channel, and its published events."""
+    return f"{effect.incident_id}:{destination_of(effect)}"
+
+
+def claim(connection: Connection, now_ms: int, limit: int = 20, without: Sequence[str] = ()) -> list[Claimed]:
+    """Take rows that are due, and rows whose sender's lease has run out; at most one of a lane, and none to
+    the destinations ``without``.
+    """
     box = tables.outbox
     earlier = box.alias()
     ready = or_(
@@ -59,10 +71,10 @@ def claim(connection: Connection, now_ms: int, limit: int = 20, kinds: Sequence[
         earlier.c.row_id < box.c.row_id,
         earlier.c.status.in_(("pending", "claimed")),
     )
-    of_kind = [box.c.kind.in_(kinds)] if kinds else []
+    elsewhere = [~box.c.lane.endswith(f":{destination}", autoescape=True) for destination in without]
     rows = connection.execute(
         select(box.c.row_id)
-        .where(ready, ~waits, *of_kind)
+        .where(ready, ~waits, *elsewhere)
         .order_by(box.c.not_before_ms, box.c.row_id)
         .limit(limit)
         .with_for_update(skip_locked=True, of=box)

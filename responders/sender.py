@@ -8,10 +8,11 @@ request.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Update, insert, select, update
@@ -35,6 +36,14 @@ from responders.page import Message, render
 from schemas.base import epoch_ms
 from schemas.incident import IncidentEvent
 
+SEND_WITHIN_S: Final = 20.0
+"""What a channel has for one page. Less than the lease: the row must not be someone else's meanwhile."""
+FULL_AT: Final = 2
+"""A destination with so many rows under way gets no more for now."""
+STORE_AT_ONCE: Final = 4
+"""Pages are many and their channels slow; what they ask of the store must not crowd out new detections."""
+PACE_MS: Final = 60_000
+T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
@@ -73,21 +82,71 @@ class IncidentLog(Protocol):
 
 
 class Sender:
-    """Empties the outbox. Several may run on one store."""
+    """Empties the outbox. Several may run on one store.
 
-    def __init__(self, responder: Responder, channels: Mapping[str, PageChannel], log: IncidentLog) -> None:
+    Rows are under way at once, few of each destination (a channel, or the log): one that hangs keeps nobody
+    else waiting.
+    """
+
+    def __init__(
+        self,
+        responder: Responder,
+        channels: Mapping[str, PageChannel],
+        log: IncidentLog,
+        send_within_s: float = SEND_WITHIN_S,
+    ) -> None:
         self._responder = responder
         self._channels = channels
         self._incident_log = log
+        self._send_within_s = send_within_s
+        self._under_way: dict[asyncio.Task[None], str] = {}
+        self._store_turns = asyncio.Semaphore(STORE_AT_ONCE)
+        self._paged: dict[str, deque[int]] = {}
+
+    async def start_due(self, ended: Callable[[], None], limit: int = 4) -> int:
+        """Begin to carry out what is due; how many rows that was. ``ended`` is called as each one ends.
+
+        Raises:
+            StoreError: the store does not answer, or did not when the outcome of an earlier row was stored.
+        """
+        for task in [task for task in self._under_way if task.done()]:
+            del self._under_way[task]
+            task.result()
+        counts = Counter(self._under_way.values())
+        full = [destination for destination, count in counts.items() if count >= FULL_AT]
+        now_ms = epoch_ms(self._responder.clock())
+        claimed = await self._in_store(
+            lambda: self._responder.store.transact(
+                lambda connection: outbox.claim(connection, now_ms, limit, without=full)
+            )
+        )
+        for each in claimed:
+            task = asyncio.ensure_future(self._carry_out(each))
+            self._under_way[task] = outbox.destination_of(each.effect)
+            task.add_done_callback(lambda _: ended())
+        return len(claimed)
+
+    async def finish(self) -> None:
+        """Wait for everything under way. Raises what went wrong with it."""
+        tasks, self._under_way = list(self._under_way), {}
+        await asyncio.gather(*tasks)
+
+    async def abandon(self) -> None:
+        """Cut off what is under way: its claim runs out, and it is in doubt for whoever is next."""
+        tasks, self._under_way = list(self._under_way), {}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def run_once(self, limit: int = 4) -> int:
-        """Carry out what is due; how many rows that was. Few at once: each wants the store in between."""
-        now_ms = epoch_ms(self._responder.clock())
-        claimed = await asyncio.to_thread(
-            self._responder.store.transact, lambda connection: outbox.claim(connection, now_ms, limit)
-        )
-        await asyncio.gather(*(self._carry_out(each) for each in claimed))
-        return len(claimed)
+        """Carry out what is due, to the end; how many rows that was."""
+        count = await self.start_due(lambda: None, limit)
+        await self.finish()
+        return count
+
+    async def _in_store(self, work: Callable[[], T]) -> T:
+        async with self._store_turns:
+            return await asyncio.to_thread(work)
 
     async def _carry_out(self, claimed: Claimed) -> None:
         match claimed.effect:
@@ -99,29 +158,52 @@ class Sender:
                 await self._publish(claimed, claimed.effect)
 
     async def _page(self, claimed: Claimed, effect: Page) -> None:
-        incident, detections = await asyncio.to_thread(self._view, effect.incident_id)
+        incident, detections = await self._in_store(lambda: self._view(effect.incident_id))
         message = render(incident, effect.page, detections)
         status = incident.pages[effect.page, effect.channel]
-        channel = self._channels.get(effect.channel)
-        outcome: Outcome
-        if channel is None:
-            outcome = Permanent(f"no channel {effect.channel} is set up")
-        else:
-            thread = next(
-                (
-                    (each.conversation, each.message)
-                    for each in incident.pages.values()
-                    if each.channel == effect.channel and each.conversation and each.message
-                ),
-                None,
-            )
-            outcome = await channel.send(
-                Outgoing(effect.key, message, status.requested_at, claimed.attempts, claimed.in_doubt, thread)
-            )
+        thread = next(
+            (
+                (each.conversation, each.message)
+                for each in incident.pages.values()
+                if each.channel == effect.channel and each.conversation and each.message
+            ),
+            None,
+        )
+        outcome = await self._send(
+            effect.channel,
+            Outgoing(effect.key, message, status.requested_at, claimed.attempts, claimed.in_doubt, thread),
+        )
         _report(effect.channel, effect.incident_id, outcome)
         # A page that was found, not sent, says what was true at an earlier attempt: nobody knows which.
         rendered, digest = (0, "") if claimed.in_doubt else (incident.version, message.digest)
-        await asyncio.to_thread(self._settle_page, claimed, effect, outcome, rendered, digest)
+        await self._in_store(lambda: self._settle_page(claimed, effect, outcome, rendered, digest))
+
+    async def _send(self, name: str, page: Outgoing) -> Outcome:
+        channel = self._channels.get(name)
+        if channel is None:
+            return Permanent(f"no channel {name} is set up")
+        wait_ms = self._wait_ms(name)
+        if wait_ms:
+            return Retryable("as many pages a minute as the policy allows", wait_ms, page.in_doubt)
+        try:
+            async with asyncio.timeout(self._send_within_s):
+                return await channel.send(page)
+        except TimeoutError:
+            return Retryable(f"not done within {self._send_within_s:g} s", in_doubt=True)
+
+    def _wait_ms(self, channel: str) -> int:
+        """How long a page must wait by the policy's pacing; 0, and it is counted, when it need not."""
+        at_most = self._responder.policy.pacing.get(channel)
+        if at_most is None:
+            return 0
+        now_ms = epoch_ms(self._responder.clock())
+        paged = self._paged.setdefault(channel, deque())
+        while paged and paged[0] <= now_ms - PACE_MS:
+            paged.popleft()
+        if len(paged) >= at_most:
+            return paged[0] + PACE_MS - now_ms
+        paged.append(now_ms)
+        return 0
 
     def _settle_page(
         self, claimed: Claimed, effect: Page, outcome: Outcome, rendered: int, digest: str
@@ -148,15 +230,19 @@ class Sender:
         self._responder.store.transact(work)
 
     async def _update(self, claimed: Claimed, effect: UpdatePage) -> None:
-        incident, detections = await asyncio.to_thread(self._view, effect.incident_id)
+        incident, detections = await self._in_store(lambda: self._view(effect.incident_id))
         message = render(incident, effect.page, detections)
-        where = await asyncio.to_thread(self._where, effect)
+        where = await self._in_store(lambda: self._where(effect))
         channel = self._channels.get(effect.channel)
         outcome: Outcome = Delivered()
         if where is not None and channel is not None and where[2] != message.digest:
-            outcome = await channel.edit(where[0], where[1], message)
+            try:
+                async with asyncio.timeout(self._send_within_s):
+                    outcome = await channel.edit(where[0], where[1], message)
+            except TimeoutError:
+                outcome = Retryable(f"not done within {self._send_within_s:g} s", in_doubt=True)
             EDITS.labels(effect.channel, type(outcome).__name__.lower()).inc()
-        await asyncio.to_thread(self._settle_update, claimed, effect, outcome, message)
+        await self._in_store(lambda: self._settle_update(claimed, effect, outcome, message))
 
     def _settle_update(
         self, claimed: Claimed, effect: UpdatePage, outcome: Outcome, message: Message
@@ -174,11 +260,12 @@ class Sender:
                 events = event_store.events_of(connection, effect.incident_id)
             return [event for event in events if effect.first <= event.version <= effect.last]
 
-        outcome = await self._incident_log.publish(await asyncio.to_thread(read))
+        outcome = await self._incident_log.publish(await self._in_store(read))
         now_ms = epoch_ms(self._responder.clock())
-        await asyncio.to_thread(
-            self._responder.store.transact,
-            lambda connection: outbox.settle(connection, claimed, outcome, now_ms),
+        await self._in_store(
+            lambda: self._responder.store.transact(
+                lambda connection: outbox.settle(connection, claimed, outcome, now_ms)
+            )
         )
 
     def _view(self, incident_id: str) -> tuple[Incident, int]:

@@ -97,7 +97,7 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
                 stop,
                 detections.consume(stop, lambda value, source: _detection(responder, value, source), work),
                 acks.consume(stop, lambda value, source: _ack(responder, value, source), work),
-                _loop(stop, work.outbox, sender.run_once, work),
+                carry_out(stop, sender, work),
                 _loop(stop, work.control, publisher.run_once, work),
                 _loop(stop, None, lambda: asyncio.to_thread(responder.fire_timers), work),
                 _announce(stop, (detections, acks), on_ready),
@@ -169,6 +169,15 @@ async def _patiently(stop: asyncio.Event, step: Callable[[], Awaitable[int]]) ->
             await _pause(stop, wait_s)
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
     return 0
+
+
+async def carry_out(stop: asyncio.Event, sender: Sender, work: Work) -> None:
+    """Send what is in the outbox until ``stop``, and then what is under way to its end."""
+    try:
+        await _loop(stop, work.outbox, lambda: sender.start_due(work.arrived), work)
+        await sender.finish()
+    finally:
+        await sender.abandon()
 
 
 async def _pause(event: asyncio.Event, seconds: float) -> None:

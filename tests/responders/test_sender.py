@@ -1,0 +1,170 @@
+"""One channel that hangs holds up nobody else: not another channel, not the log, not the store."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from responders import keys
+from responders.control import ControlPublisher
+from responders.effects import Delivered, Outcome
+from responders.event_store import Store
+from responders.handle import Responder
+from responders.incident_log import KafkaIncidentLog
+from responders.page import Message
+from responders.policy import DEFAULT, Policy
+from responders.sender import Outgoing, PageChannel, Sender
+from responders.service import Work, carry_out
+from tests.responders.world import Clock, KeptBus, detection
+
+SOON_S = 5.0
+INCIDENTS = 12
+
+
+@dataclass
+class Stub:
+    """A channel that takes pages, or hangs until ``open`` is set."""
+
+    name: str
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+    got: list[str] = field(default_factory=list)
+    edits: int = 0
+    at_once: int = 0
+    most_at_once: int = 0
+
+    async def send(self, page: Outgoing) -> Outcome:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await self.open.wait()
+        finally:
+            self.at_once -= 1
+        self.got.append(page.key)
+        return Delivered(self.name, page.key)
+
+    async def edit(self, conversation: str, message_id: str, message: Message) -> Outcome:
+        await self.open.wait()
+        self.edits += 1
+        return Delivered(conversation, message_id)
+
+
+@asynccontextmanager
+async def carrying_out(sender: Sender) -> AsyncIterator[Work]:
+    work, stop = Work(), asyncio.Event()
+    task = asyncio.ensure_future(carry_out(stop, sender, work))
+    try:
+        yield work
+    finally:
+        stop.set()
+        work.arrived()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SOON_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        await asyncio.sleep(0.01)
+
+
+def pages_to(*channels: str) -> Policy:
+    storm = DEFAULT.storm.model_copy(update={"pages_a_minute": 1000})
+    return DEFAULT.with_channels(*channels).model_copy(update={"storm": storm})
+
+
+def opened(responder: Responder, number: int) -> None:
+    responder.detection(detection(f"d-{number}", agent=f"agent-{number}", session=f"s-{number}"))
+
+
+@pytest.fixture
+def stuck() -> Stub:
+    return Stub("stuck")
+
+
+@pytest.fixture
+def quick() -> Stub:
+    channel = Stub("quick")
+    channel.open.set()
+    return channel
+
+
+def world(
+    store: Store, clock: Clock, channels: Mapping[str, PageChannel], **limits: float
+) -> tuple[Responder, KeptBus, Sender]:
+    responder, bus = Responder(store, pages_to(*channels), clock), KeptBus()
+    return responder, bus, Sender(responder, channels, KafkaIncidentLog(bus), **limits)
+
+
+async def test_a_channel_that_hangs_holds_up_no_other(
+    sqlite_store: Store, clock: Clock, stuck: Stub, quick: Stub
+) -> None:
+    responder, bus, sender = world(sqlite_store, clock, {"stuck": stuck, "quick": quick})
+    async with carrying_out(sender) as work:
+        for number in range(INCIDENTS):
+            await asyncio.to_thread(opened, responder, number)
+            work.arrived()
+        await until(lambda: len(quick.got) == INCIDENTS)
+        await until(lambda: len({event["incident_id"] for event in bus.log()}) == INCIDENTS)
+        assert stuck.got == []
+        stuck.open.set()
+        await until(lambda: len(stuck.got) == INCIDENTS)
+    assert len(set(quick.got)) == len(set(stuck.got)) == INCIDENTS
+    assert stuck.most_at_once < INCIDENTS / 2
+
+
+async def test_commands_do_not_wait_for_pages(
+    sqlite_store: Store, clock: Clock, stuck: Stub, tmp_path: Path
+) -> None:
+    responder, bus, sender = world(sqlite_store, clock, {"stuck": stuck})
+    publisher = ControlPublisher(responder, bus, keys.load_or_create(tmp_path))
+    async with carrying_out(sender) as work:
+        for number in range(INCIDENTS):
+            await asyncio.to_thread(opened, responder, number)
+            work.arrived()
+            assert await asyncio.wait_for(publisher.run_once(), SOON_S) == 1
+        assert stuck.got == []
+
+
+async def test_a_channel_that_never_answers_is_given_up_in_doubt_and_asked_again(
+    sqlite_store: Store, clock: Clock, stuck: Stub
+) -> None:
+    responder, _, sender = world(sqlite_store, clock, {"stuck": stuck}, send_within_s=0.05)
+    opened(responder, 1)
+    await sender.run_once()
+    stuck.open.set()
+    seen: list[bool] = []
+    taken = stuck.send
+
+    async def noting(page: Outgoing) -> Outcome:
+        seen.append(page.in_doubt)
+        return await taken(page)
+
+    stuck.send = noting  # type: ignore[method-assign]
+    clock.pass_seconds(1)
+    await sender.run_once()
+    assert (seen, len(stuck.got)) == ([True], 1)
+
+
+async def test_a_channel_gets_as_many_pages_a_minute_as_the_policy_allows(
+    sqlite_store: Store, clock: Clock, quick: Stub
+) -> None:
+    policy = pages_to("quick").model_copy(update={"pacing": {"quick": 3}})
+    sender = Sender(Responder(sqlite_store, policy, clock), {"quick": quick}, KafkaIncidentLog(KeptBus()))
+    for number in range(7):
+        opened(Responder(sqlite_store, policy, clock), number)
+    taken = []
+    for _ in range(4):
+        while await sender.run_once():
+            pass
+        taken.append(len(quick.got))
+        clock.pass_seconds(60)
+    assert taken == [3, 6, 7, 7]
+    assert set(Counter(quick.got).values()) == {1}
