@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import agents, engine, incidents, replay, setup
+from cli import agents, engine, incidents, policy, replay, setup
 from config.errors import CorrectableError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ engine.register(app)
 incidents.register(app)
 agents.register(app)
 replay.register(app)
+policy.register(app)
 setup.register(app)
 
 

@@ -1,0 +1,96 @@
+"""`watchkeeper policy`: what is wrong with one, what another would change."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from cli.main import app
+from config.policy_file import PolicyError
+from schemas.detection import DETECTION, Detection
+
+LOOP = Detection(
+    detection_id="d-1",
+    detector="tool_loop",
+    detector_version=1,
+    agent="billing",
+    session="s-1",
+    severity="critical",
+    time=datetime(2026, 3, 1, 3, tzinfo=UTC),
+    onset=datetime(2026, 3, 1, 3, tzinfo=UTC),
+    metric="identical_calls",
+    score=1.0,
+    sample_size=5,
+    summary="billing made the same call 5 times.",
+    runbook="tool_loop",
+    suggested={"mode": "halt"},
+)
+
+
+def call(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["policy", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_check_says_usable_or_where_it_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text("[[route]]\nchannels = ['slack:#a']\n")
+    assert "1 routes" in call("check", str(file))
+    assert json.loads(call("check", str(file), "--json"))["route"][0]["channels"] == ["slack:#a"]
+    file.write_text("\n[storm]\npages_a_minute = 0\n")
+    result = CliRunner().invoke(app, ["policy", "check", str(file)])
+    assert isinstance(result.exception, PolicyError)
+    assert str(result.exception).startswith(f"{file}:3: storm.pages_a_minute: ")
+
+
+def test_diff_of_recorded_detections(tmp_path: Path) -> None:
+    old, new, seen = tmp_path / "old.toml", tmp_path / "new.toml", tmp_path / "seen.jsonl"
+    old.write_text("")
+    new.write_text("[[containment.rules]]\ntrust = 'shadow'\n")
+    seen.write_bytes(DETECTION.dump_json(LOOP) + b"\n")
+    found = json.loads(call("diff", str(old), str(new), "--events", str(seen), "--json"))
+    assert found["old"]["containments"] == 1
+    assert found["new"]["containments"] == 0
+    (one,) = found["differences"]
+    assert one["detection"]["detection_id"] == "d-1"
+    assert (one["old"]["containment"], one["new"]["containment"]) == (["halt"], ["shadow: halt"])
+    assert "1 of 1 detections" in call("diff", str(old), str(new), "--events", str(seen))
+
+
+def test_diff_of_recorded_events(tmp_path: Path) -> None:
+    old, new, seen = tmp_path / "old.toml", tmp_path / "new.toml", tmp_path / "events.jsonl"
+    old.write_text("")
+    new.write_text("[[severity]]\ndetectors = ['tool_loop']\nto = 'info'\n")
+    seen.write_text(
+        "\n".join(
+            json.dumps(
+                {
+                    "schema": "agent.event/1",
+                    "event_id": f"e{number}",
+                    "type": "tool.call",
+                    "time": f"2026-03-01T03:00:{number:02}Z",
+                    "agent": "billing",
+                    "session": "s-1",
+                    "tool": "list_files",
+                    "arguments_hash": "a",
+                    "result_hash": "r",
+                    "status": "ok",
+                }
+            )
+            for number in range(12)
+        )
+    )
+    found = json.loads(call("diff", str(old), str(new), "--events", str(seen), "--json"))
+    assert found["old"]["incidents"] == 1
+    assert found["new"]["incidents"] == 0
+    assert {each["detection"]["detector"] for each in found["differences"]} == {"tool_loop"}
+
+
+def test_explain_says_what_would_be_done() -> None:
+    said = json.loads(call("explain", "tool_loop", "default/billing/s-1", "--suggests", "halt", "--json"))
+    assert said["containment"] == "halt"
+    assert said["paged"] == "at once"
