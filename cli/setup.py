@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import enum
 import json
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from cli.common import Bootstrap, Config, DataDir, Json, ensure_data_dir, print_json, settings_from, stdout
 
+if TYPE_CHECKING:
+    from config.settings import Settings
+
 _PANEL = "Set up"
 
 topics_app = typer.Typer(help="The bus: create and check topics.", no_args_is_help=True)
 db_app = typer.Typer(help="The incident store: its tables.", no_args_is_help=True)
 keys_app = typer.Typer(help="The keys that sign control commands.", no_args_is_help=True)
+
+
+class KeyRole(enum.Enum):
+    """Whose key."""
+
+    ENGINE = "engine"
+    OPERATOR = "operator"
 
 
 def register(app: typer.Typer) -> None:
@@ -83,6 +96,63 @@ def keys_show(config: Config = None, data_dir: DataDir = None) -> None:
 
     settings = settings_from(config, data_dir)
     print_json(json.loads(load(settings.data_dir).trusted_file.read_text()))
+
+
+@keys_app.command("rotate")
+def keys_rotate(
+    role: Annotated[
+        KeyRole, typer.Argument(metavar="[ROLE]", help="engine, or operator, whose key lifts containment.")
+    ] = KeyRole.ENGINE,
+    only_prepare: Annotated[
+        bool,
+        typer.Option(
+            "--prepare",
+            help="Only make and trust it; the next rotate has it sign. To copy trusted.json first.",
+        ),
+    ] = False,
+    config: Config = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Has a new key sign; the old one stays trusted until it is retired. What runs takes it up by itself."""
+    from responders import keys
+
+    settings = settings_from(config, data_dir)
+    done = keys.rotate(settings.data_dir, role.value, only_prepare=only_prepare)
+    if as_json:
+        print_json(dataclasses.asdict(done))
+        return
+    old = ", ".join(key_id for key_id in done.trusted if key_id not in (done.signs, done.prepared))
+    if done.prepared is None:
+        said, after = f"{done.signs} signs now, {old} is trusted beside it", "retire KEY_ID"
+    else:
+        said, after = f"{done.prepared} is trusted, {done.signs} signs on", f"rotate {role.value}"
+    copied = f"copy {_trusted_file(settings)} to where agents run"
+    stdout.print(f"{said}: {copied}, then: watchkeeper keys {after}", soft_wrap=True)
+
+
+@keys_app.command("retire")
+def keys_retire(
+    key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As in watchkeeper keys show.")],
+    config: Config = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Ends the trust in a key that no longer signs: what it signed is refused from now on, and reported."""
+    from responders import keys
+
+    settings = settings_from(config, data_dir)
+    done = keys.retire(settings.data_dir, key_id)
+    if as_json:
+        print_json(dataclasses.asdict(done))
+    else:
+        stdout.print(
+            f"{key_id} is retired; copy {_trusted_file(settings)} to where agents run", soft_wrap=True
+        )
+
+
+def _trusted_file(settings: Settings) -> Path:
+    return settings.data_dir / "keys" / "trusted.json"
 
 
 def prepare(config: Config = None, data_dir: DataDir = None, bootstrap: Bootstrap = None) -> None:

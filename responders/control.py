@@ -1,7 +1,8 @@
 """store → agent.control: the wanted state of every target, signed, published until it is confirmed.
 
 Keyed by target, so the compacted topic keeps the newest command of each. What is published again is the same
-command, byte for byte: an enforcement point that has it already loses nothing.
+command, byte for byte: an enforcement point that has it already loses nothing. Only after a rotation of keys
+is it signed with the new one, so that nothing on the topic needs the old one any more.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from responders import wanted
 from responders.bus import Bus
 from responders.effects import Delivered, Outcome, Retryable
 from responders.handle import Responder
-from responders.keys import Keys
+from responders.keys import KeyFileError, Keys
 from responders.metrics import COMMANDS
 from responders.wanted import WantedCommand
 from schemas import topics
@@ -24,6 +25,9 @@ from schemas.base import epoch_ms
 from watchkeeper_client.control import sign
 
 ISSUER: Final = "watchkeeper"
+ROTATION_MS: Final = 10_000
+"""A command issued at most this much after a key was made may still have been signed with the one before."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -40,9 +44,13 @@ class ControlPublisher:
         self._responder = responder
         self._bus = bus
         self._keys = keys
+        self._unusable = ""
+        self._unannounced = False
 
     async def run_once(self) -> int:
         """Publish every command that is due; how many the broker took."""
+        if await asyncio.to_thread(self._rotated) or self._unannounced:
+            await self.announce()
         commands = await asyncio.to_thread(self._due)
         outcomes = await asyncio.gather(*(self._publish(command) for command in commands))
         repeated: list[tuple[WantedCommand, int]] = []
@@ -67,14 +75,38 @@ class ControlPublisher:
         return delivered
 
     async def announce(self) -> int:
-        """Publish what holds anybody back once more: the broker may have lost what the store has not."""
-        commands = await asyncio.to_thread(self._holding)
+        """Publish what holds anybody back once more, since the broker may have lost what the store has not,
+        and what was signed with a key that no longer signs: once that is retired it counts for nothing. What
+        the broker does not take now is tried again at the next run.
+        """
+        commands = await asyncio.to_thread(self._worth_repeating)
         outcomes = await asyncio.gather(*(self._publish(command) for command in commands))
+        self._unannounced = any(isinstance(outcome, Retryable) for outcome in outcomes)
         return sum(isinstance(outcome, Delivered) for outcome in outcomes)
 
-    def _holding(self) -> list[WantedCommand]:
+    def _rotated(self) -> bool:
+        """Whether another key signs from now on. One that cannot be used changes nothing, and is logged."""
+        try:
+            keys, self._unusable = self._keys.current(), ""
+        except KeyFileError as error:
+            if str(error) != self._unusable:
+                _log.error("the keys stay as they were", reason=str(error))
+            self._unusable = str(error)
+            return False
+        if keys is self._keys:
+            return False
+        self._keys = keys
+        _log.info("keys rotated", engine=keys.engine.key_id, operator=keys.operator.key_id)
+        return True
+
+    def _worth_repeating(self) -> list[WantedCommand]:
         with self._responder.store.reading() as connection:
-            return wanted.holding(connection)
+            return [
+                command
+                for command in wanted.newest(connection)
+                if command.state.mode != "run"
+                or command.issued_ms < self._keys.for_role(command.role).since_ms + ROTATION_MS
+            ]
 
     def _due(self) -> list[WantedCommand]:
         with self._responder.store.reading() as connection:

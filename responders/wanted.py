@@ -139,10 +139,9 @@ def due(connection: Connection, now_ms: int, limit: int = 100) -> list[WantedCom
     return [_command(row) for row in rows.mappings()]
 
 
-def holding(connection: Connection) -> list[WantedCommand]:
-    """The newest command of every target that is held back, whatever became of it."""
-    commands = [_command(row) for row in connection.execute(_NEWEST).mappings()]
-    return [command for command in commands if command.state.mode != "run"]
+def newest(connection: Connection) -> list[WantedCommand]:
+    """The newest command of every target, whatever became of it."""
+    return [_command(row) for row in connection.execute(_NEWEST).mappings()]
 
 
 def current(connection: Connection, tenant: str, agent: str) -> list[WantedCommand]:

@@ -5,25 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from functools import partial
 
 from config import objectives
 from config.kafka import client_options
-from config.settings import Settings
+from config.settings import Settings, SettingsError
 from streams import behaviour, otlp, sessions
 from streams.admin import check_topics
-from streams.control_state import LateKeys
 from streams.stage import Stage
 from streams.transport import ClientSettings
 from streams.worker import WorkerSettings, run_process
-from watchkeeper_client.control import TRUSTED_KEYS_VARIABLE, TrustedKeys
+from watchkeeper_client.control import TRUSTED_KEYS_VARIABLE, TrustedKeys, UnusableKeyError
+from watchkeeper_client.trusted import TrustedKeysFile, trusted_from_env
 
 
 def stages(settings: Settings) -> tuple[Stage, ...]:
     """otlp → sessions → behaviour.
 
     Raises:
-        PolicyError: an objective of the policy file cannot be used.
+        PolicyError, SettingsError: an objective of the policy file, or a trusted key, cannot be used.
     """
     partitions, stream = settings.kafka.partitions, settings.stream
     return (
@@ -33,7 +32,7 @@ def stages(settings: Settings) -> tuple[Stage, ...]:
             window_ms=stream.window_ms,
             lateness_ms=stream.lateness_ms,
             follow_broker_clock=stream.idle_clock == "broker",
-            trusted_keys=LateKeys(partial(trusted_keys, settings)),
+            trusted_keys=trusted_keys(settings),
         ),
         behaviour.stage(source_partitions=partitions, objectives=objectives.load(settings.policy)),
     )
@@ -42,12 +41,17 @@ def stages(settings: Settings) -> tuple[Stage, ...]:
 def trusted_keys(settings: Settings) -> TrustedKeys:
     """Whose commands count: `WATCHKEEPER_TRUSTED_KEYS` (a file or JSON), or the file in the data directory.
 
+    A file is followed, and may come late: the responder makes the one in the data directory.
+
     Raises:
-        UnusableKeyError: there are none, or they cannot be read.
+        SettingsError: what the variable holds cannot be used.
     """
     if os.environ.get(TRUSTED_KEYS_VARIABLE, "").strip():
-        return TrustedKeys.from_env()
-    return TrustedKeys.from_file(settings.data_dir / "keys" / "trusted.json")
+        try:
+            return trusted_from_env(late=True)
+        except UnusableKeyError as error:
+            raise SettingsError(str(error)) from None
+    return TrustedKeysFile(settings.data_dir / "keys" / "trusted.json", late=True)
 
 
 def worker_settings(settings: Settings) -> WorkerSettings:
@@ -78,8 +82,9 @@ def run_worker(settings: Settings, on_ready: Callable[[], None]) -> None:
         BrokerError: no broker.
         TopicError: a topic is missing, or its partitions are not as many as the settings say. Windows are
             closed by the marks of all partitions of `agent.events`: with a wrong count they would never be.
-        PolicyError: an objective of the policy file cannot be used.
+        PolicyError, SettingsError: an objective of the policy file, or a trusted key, cannot be used.
     """
     objectives.load(settings.policy)  # Told before anything starts.
+    trusted_keys(settings)
     asyncio.run(check_topics(settings.kafka))
     run_process(lambda: stages(settings), worker_settings(settings), on_ready=on_ready)

@@ -7,7 +7,6 @@ outside (`http:…`) does not say that the agent has stopped.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 
@@ -18,42 +17,11 @@ from schemas import topics
 from schemas.base import epoch_ms
 from schemas.control import CONTROL_ACK
 from streams.stage import Record
-from watchkeeper_client.control import Refused, TrustedKey, TrustedKeys, UnusableKeyError, parse
+from watchkeeper_client.control import Refused, TrustedKeys, parse
 from watchkeeper_client.wanted import WantedState, claimed_target
 
 OUTSIDE = "http:"
 TOPICS = (topics.CONTROL, topics.ACKS)
-
-log = logging.getLogger(__name__)
-
-
-class LateKeys(TrustedKeys):
-    """Trusted keys that are read, again, when an unknown one signs: the file may come late, or be rotated.
-
-    While they cannot be read nothing is trusted; that is logged once. A key that is taken out of the file is
-    trusted until the process ends.
-
-    Args:
-        read: the keys as they are now; may raise UnusableKeyError.
-    """
-
-    def __init__(self, read: Callable[[], TrustedKeys]) -> None:
-        super().__init__({})
-        self._read = read
-        self._known = TrustedKeys({})
-        self._missed = False
-
-    def get(self, key_id: str) -> TrustedKey | None:
-        known = self._known.get(key_id)
-        if known is not None:
-            return known
-        try:
-            self._known = self._read()
-        except UnusableKeyError as error:
-            if not self._missed:
-                log.warning("disobeyed_control cannot tell who is halted: %s", error)
-            self._missed = True
-        return self._known.get(key_id)
 
 
 class ControlState:

@@ -4,6 +4,7 @@ from watchkeeper_client.control import TrustedKeys, UnusableKeyError
 from watchkeeper_client.events import Session
 from watchkeeper_client.gate import Denied, Gate, Halted, approved
 from watchkeeper_client.publisher import Watchkeeper
+from watchkeeper_client.trusted import TrustedKeysFile
 from watchkeeper_client.wanted import Decision, WantedState
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Halted",
     "Session",
     "TrustedKeys",
+    "TrustedKeysFile",
     "UnusableKeyError",
     "WantedState",
     "Watchkeeper",

@@ -38,6 +38,7 @@ from watchkeeper_client.gate import (
 from watchkeeper_client.outgoing import MAX_RECORD_BYTES, Record, Sender, Spool, supervise
 from watchkeeper_client.spending import caps
 from watchkeeper_client.subscriber import ControlSubscriber
+from watchkeeper_client.trusted import TrustedKeysFile, trusted_from_env
 from watchkeeper_client.wanted import EVERY, Decision, WantedState, rfc_3339
 
 DEFAULT_SPOOL_RECORDS: Final = 10_000
@@ -81,7 +82,7 @@ class Watchkeeper:
         bootstrap: ``host:port`` of the bus, several separated by commas.
         agent, tenant: who this is.
         keys: whose commands are obeyed: TrustedKeys, a file, the parsed file, or None for
-            ``WATCHKEEPER_TRUSTED_KEYS``.
+            ``WATCHKEEPER_TRUSTED_KEYS``. A file is followed: keys may be rotated while this runs.
 
     Raises:
         UnusableKeyError: the keys cannot be read.
@@ -309,8 +310,8 @@ def _trusted(keys: TrustedKeys | Mapping[str, object] | Path | str | None) -> Tr
     if isinstance(keys, TrustedKeys):
         return keys
     if keys is None:
-        return TrustedKeys.from_env()
-    return TrustedKeys.from_file(keys) if isinstance(keys, (str, Path)) else TrustedKeys.from_mapping(keys)
+        return trusted_from_env()
+    return TrustedKeysFile(keys) if isinstance(keys, (str, Path)) else TrustedKeys.from_mapping(keys)
 
 
 def _type_name(value: object) -> str:

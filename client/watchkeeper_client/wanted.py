@@ -10,6 +10,7 @@ present one of its target does, in strictness or in how long it lasts, must be s
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from collections import OrderedDict
@@ -226,7 +227,7 @@ class WantedState:
                 if command.epoch < present.command.epoch:
                     return Refused("older_epoch", f"epoch {present.command.epoch} is in force")
                 if command.epoch == present.command.epoch:
-                    if command.canonical == present.command.canonical:
+                    if says_the_same(command, present.command):
                         return None
                     return Refused("conflicting_epoch", "another command holds this epoch")
                 lifts = now_ms < present.until_ms and is_laxer(command, present.command)
@@ -328,6 +329,17 @@ class WantedState:
         if refused is not None:
             ack["reason"] = f"{refused.reason}: {refused.detail}"
         return ack
+
+
+def says_the_same(new: Command, old: Command) -> bool:
+    """Whether both are one command; after a rotation of keys it comes again, signed with another."""
+    return new.canonical == old.canonical or _without_key(new) == _without_key(old)
+
+
+def _without_key(command: Command) -> dict[str, object]:
+    fields: dict[str, object] = json.loads(command.canonical)
+    del fields["key_id"]
+    return fields
 
 
 def is_laxer(new: Command, old: Command) -> bool:

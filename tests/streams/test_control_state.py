@@ -10,10 +10,10 @@ import pytest
 
 from detectors.control import Halts, Held
 from schemas import topics
-from streams.control_state import ControlState, LateKeys
+from streams.control_state import ControlState
 from streams.stage import PlainRecord
 from tests.client.commands import ENGINE, FUTURE, KEYS, NOW_MS, OPERATOR, STRANGER, Signer, fields, raw
-from watchkeeper_client.control import TrustedKeys
+from watchkeeper_client.trusted import TrustedKeysFile
 from watchkeeper_client.wanted import rfc_3339
 
 
@@ -86,15 +86,18 @@ def test_the_acknowledgement_of_the_agents_own_gate_counts_in_any_order() -> Non
 
 def test_keys_may_come_late_and_be_rotated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path, halts = tmp_path / "trusted.json", Halts()
-    state = ControlState(LateKeys(lambda: TrustedKeys.from_file(path)), halts, lambda: NOW_MS)
-    state.take(command())
+    state = ControlState(TrustedKeysFile(path, late=True), halts, lambda: NOW_MS)
     state.take(command())
     assert len(caplog.records) == 1
     assert not halts
-    for signer, session in ((ENGINE, "s"), (OPERATOR, "t")):
-        path.write_text(json.dumps({signer.key_id: signer.entry}))
-        state.take(command(signer, session=session))
-        assert halts.of("default", "shop", session) is not None
+    path.write_text(json.dumps({ENGINE.key_id: ENGINE.entry}))
+    state.take(command(session="s"))
+    assert halts.of("default", "shop", "s") is not None
+    path.write_text(json.dumps({OPERATOR.key_id: OPERATOR.entry}))
+    state.take(command(OPERATOR, session="t"))
+    state.take(command(session="u"))
+    assert halts.of("default", "shop", "t") is not None
+    assert halts.of("default", "shop", "u") is None
 
 
 def test_acknowledgements_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
