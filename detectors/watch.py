@@ -217,7 +217,7 @@ class Watch(Generic[Series]):
             series.after = series.bad_total / series.bad_count
             way, doubt = series.after - series.before, SURE * error(series.after, series.bad_count)
             withdrawn = abs(way) < doubt and series.bad_count >= self.recovery
-            sure = series.before + copysign(max(abs(way) - doubt, abs(way) / 3), way)
+            sure = series.before + copysign(max(abs(way) - doubt, abs(way) / 5), way)
             # What once was sure stays so, whatever a recovery has mixed in since.
             bad = series.sure = max(series.sure, sure, key=lambda each: abs(each - series.before))
         series.recovered += gain(series.before, (series.before + bad) / 2)
