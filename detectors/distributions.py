@@ -7,9 +7,9 @@ Values are told apart in up to `GROUPS` groups: between given edges, or between 
 edge goes there by its share, in whole observations.
 
 Calls of one session are alike, and so are requests of one hour: so many values are worth fewer. How many
-fewer (the design effect: Kish, "Survey Sampling", 1965) is measured: by how much the means of blocks of 16 to
-1,024 values lie further from the whole's than those of independent ones would, its median over the last
-blocks (half of which may lie in a change). Counts are divided by the largest before the test sees them.
+fewer (the design effect: Kish, "Survey Sampling", 1965) is measured: by how much the means of successive
+blocks of 16 to 1,024 values lie further apart than those of independent ones would (von Neumann, 1941), in
+the median, which a change does not move. Counts are divided by the largest before the test sees them.
 
 Where one way is bad, a change the other way that is as certain as a critical alarm is the new normal.
 
@@ -24,12 +24,12 @@ Where one way is bad, a change the other way that is as certain as a critical al
 ...     raised = watch.observe(series, calls, 60_000 * minute)
 ...     if raised is not None:
 ...         print(minute, raised.severity, round(exp(raised.reading.before)), raised.reading.observations)
-100 warning 767 4
-101 critical 767 8
+104 critical 795 16
 """
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -58,8 +58,9 @@ LATEST: Final = 16
 ENOUGH: Final = 5
 MEDIAN: Final = 0.455
 """Of chi-square with one degree of freedom."""
-LENIENCE: Final = 0.75
-"""About one standard error of a median of so few, since the largest of several is taken."""
+LENIENCE: Final = 0.9
+"""Since the largest of several medians is taken."""
+MIDDLE_MEMORY: Final = 32.0
 PRESUMED: Final = 4.0
 MOST_ALIKE: Final = 100.0
 PRIOR: Final = 0.5
@@ -78,24 +79,27 @@ class Change(NamedTuple):
 
 
 class Block(msgspec.Struct, array_like=True):
-    """Of blocks of a size: the one that is not full, and how far the last ones' means lay off, squared, in
-    variances of such a mean.
+    """Of blocks of a size: the one that is not full, count and mean of the last full one, and how far apart
+    the latest were, squared, in variances of such a difference.
     """
 
     count: float = 0.0
     total: float = 0.0
+    last: tuple[float, float] | None = None
     off: list[float] = msgspec.field(default_factory=list)
 
 
 class ValueSeries(Watching):
-    """One distribution. `early` are the first values' bins, until there are `edges`; `carried` is what whole
-    observations have left over; `usual` and `variance` are of all values, `blocks` of each of `BLOCKS`. Of
-    the last evidence `divergence`, and by group the log likelihood ratio of before over halfway to since:
-    `gains`.
+    """One distribution. `waiting` is a histogram of what the test has not seen; `middles` are means of
+    groups; `carried` is what whole observations have left over; `usual` and `variance` are of all values,
+    `blocks` of each of `BLOCKS`. Of the last evidence `divergence`, and by group the log likelihood ratio of
+    before over halfway to since: `gains`.
     """
 
-    early: dict[int, int] = msgspec.field(default_factory=dict)
+    waiting: dict[int, int] = msgspec.field(default_factory=dict)
+    waiting_ms: float = 0.0
     edges: list[float] = msgspec.field(default_factory=list)
+    middles: list[float] = msgspec.field(default_factory=list)
     carried: list[float] = msgspec.field(default_factory=list)
     usual: float = 0.0
     variance: float = 0.0
@@ -125,6 +129,8 @@ class DistributionWatch:
         Whether hours differ.
     alike
         By how much values are presumed to be alike before that is known.
+    batch
+        Values are shown to the test when there are so many: it costs the same for one.
     """
 
     detector: str
@@ -135,29 +141,37 @@ class DistributionWatch:
     edges: tuple[float, ...] = ()
     seasonal: bool = True
     alike: float = PRESUMED
+    batch: int = 16
     test: DistributionChange = field(default_factory=lambda: DistributionChange(GROUPS))
 
     def observe(
-        self, series: ValueSeries, bins: Mapping[int, int], at_ms: float, *, among: int = 1
+        self,
+        series: ValueSeries,
+        bins: Mapping[int, int],
+        at_ms: float,
+        *,
+        among: int = 1,
+        certain: Callable[[Change], bool] | None = None,
     ) -> Raised | None:
-        """Take a histogram in."""
+        """Take a histogram in; once there is a batch, show it to the test. `certain` is asked in place of
+        `severe` where more is known of a change.
+        """
         if not bins:
             return None
-        count = sum(bins.values())
+        if not series.waiting:
+            series.waiting_ms = at_ms
+        merge_bins(series.waiting, bins)
+        count = sum(series.waiting.values())
+        if count < (self.batch if self.edges or series.edges else LEARNED):
+            return None
+        bins, at_ms, series.waiting = series.waiting, series.waiting_ms, {}
         offset = series.season.offset(at_ms) if self.seasonal else 0.0
-        middles = [(self.boundary(place) + self.boundary(place + 1)) / 2 for place in bins]
-        total = sum(map(mul, middles, bins.values()))
-        self._note(
-            series,
-            count,
-            total - count * offset,
-            sum(each * (m - offset) ** 2 for m, each in zip(middles, bins.values(), strict=True)),
-        )
+        total = self._note(series, bins, count, offset)
         alike = self._alikeness(series)
         groups = self._groups(series, bins, offset, alike)
 
         def severe(reading: Reading) -> bool:
-            return self.severe(change_of(series, reading))
+            return (certain or self.severe)(change_of(series, reading))
 
         watch: Watch[ValueSeries] = Watch(self.detector, severe, seasonal=self.seasonal)
         return watch.observe(
@@ -171,29 +185,40 @@ class DistributionWatch:
             among=among,
         )
 
-    def standing(self, series: ValueSeries, metric: str) -> Standing:
-        """How the series stands: not told before the test's own minimum of evidence."""
-        return standing_of(
-            series, metric, series.observations >= LEARNED + self.test.min_reference, series.usual
-        )
+    def standing(self, series: ValueSeries, metric: str, shown: Callable[[float], float] = float) -> Standing:
+        """How the series stands: not told before the test's own minimum of evidence. `shown` makes what
+        people read of the values' unit.
+        """
+        enough = series.observations >= LEARNED + self.test.min_reference
+        standing = standing_of(series, metric, enough, series.usual)
+        if standing.observed is None or standing.expected is None:
+            return standing
+        observed, expected = shown(standing.observed), shown(standing.expected)
+        return msgspec.structs.replace(standing, observed=observed, expected=expected)
 
-    def _note(self, series: ValueSeries, count: float, total: float, squares: float) -> None:
-        """Learn mean, variance and by how much blocks are alike."""
+    def _note(self, series: ValueSeries, bins: Mapping[int, int], count: int, offset: float) -> float:
+        """Learn mean, variance and by how much blocks are alike. Returns the sum, the season in it."""
+        middles = [(self.boundary(place) + self.boundary(place + 1)) / 2 for place in bins]
+        whole = float(sum(map(mul, middles, bins.values())))
+        total = whole - count * offset
         known = min(series.observations + count, MEMORY)
-        about = squares - 2 * series.usual * total + count * series.usual**2
-        series.variance += (about - count * series.variance) / known
-        series.usual += (total - count * series.usual) / known
+        was = series.usual if series.observations else total / count
+        series.usual = was + (total - count * was) / known
+        products = ((each - offset - was) * (each - offset - series.usual) for each in middles)
+        series.variance += (sum(map(mul, products, bins.values())) - count * series.variance) / known
         if not series.blocks:
             series.blocks = [Block() for _ in BLOCKS]
         for size, block in zip(BLOCKS, series.blocks, strict=True):
             block.count += count
             block.total += total
             if block.count >= size:
-                apart = block.total - block.count * series.usual
-                if series.observations >= LEARNED and series.variance > 0:
-                    off = apart * apart / (block.count * series.variance)
-                    block.off = [*block.off[1 - LATEST :], round(off, 3)]
+                mean = block.total / block.count
+                if block.last is not None and series.variance > 0:
+                    apart = (mean - block.last[1]) ** 2 / (1 / block.count + 1 / block.last[0])
+                    block.off = [*block.off[1 - LATEST :], round(apart / series.variance, 3)]
+                block.last = (block.count, mean)
                 block.count = block.total = 0.0
+        return whole
 
     def _alikeness(self, series: ValueSeries) -> float:
         """The design effect: as many alike values are worth one."""
@@ -207,14 +232,16 @@ class DistributionWatch:
         return min(max(found, default=1.0), MOST_ALIKE) if max(found, default=1.0) > 1.0 else 1.0
 
     def _groups(self, series: ValueSeries, bins: Mapping[int, int], offset: float, alike: float) -> list[int]:
-        """Whole counts by group, as many as the values are worth; nothing until there are edges."""
+        """Whole counts by group, as many as the values are worth."""
         edges: Sequence[float] = self.edges or series.edges
         if not edges:
-            merge_bins(series.early, bins)
-            if sum(series.early.values()) < LEARNED:
-                return []
-            edges = series.edges = self._learn(series.early)
-            bins, series.early = series.early, {}
+            edges = series.edges = self._learn(bins)
+        if not series.middles:
+            series.middles = _middles(edges, self.test.bins).tolist()
+        for place, count in bins.items():
+            value = (self.boundary(place) + self.boundary(place + 1)) / 2 - offset
+            group = bisect(edges, value)
+            series.middles[group] += (value - series.middles[group]) * min(1.0, count / MIDDLE_MEMORY)
         low, high = (np.array([self.boundary(place + at) for place in bins]) - offset for at in (0, 1))
         counts = np.fromiter(bins.values(), float)
         below = np.clip((np.array([*edges, inf])[:, None] - low) / (high - low), 0.0, 1.0) @ counts
@@ -245,7 +272,7 @@ class DistributionWatch:
         since = np.array(_sums_since(series, found.began), dtype=float)
         before = np.array(self.test.counts(series.test)) - since
         old, new = (((each + PRIOR) / (each + PRIOR).sum()) for each in (before, since))
-        middles = _middles(self.edges or series.edges, self.test.bins)
+        middles = np.array(series.middles)
         was, has_become = float(old @ middles), float(new @ middles)
         worse = {"rise": has_become - was, "fall": was - has_become, "both": inf}[self.bad]
         if worse < self.min_change:

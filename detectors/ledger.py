@@ -57,3 +57,13 @@ def split(ledger: Ledger, began_ms: float) -> tuple[list[int | float], list[int 
         for place, each in enumerate(sums):
             side[place] += each
     return before, since
+
+
+def means(ledger: Ledger, began_ms: float) -> tuple[float, float] | None:
+    """The means before and since of a ledger whose first two sums are a count and a total; None where one is
+    not known.
+    """
+    before, since = split(ledger, began_ms)
+    if not before or not before[0] or not since[0]:
+        return None
+    return before[1] / before[0], since[1] / since[0]

@@ -9,10 +9,14 @@ from detectors.behaviour.activity_collapse import ActivityCollapse
 from detectors.behaviour.canary import Canary
 from detectors.behaviour.clarification_rate import ClarificationRate
 from detectors.behaviour.completion_rate import CompletionRate
+from detectors.behaviour.confidence_calibration import ConfidenceCalibration
+from detectors.behaviour.cost_per_session import CostPerSession
 from detectors.behaviour.error_rate import ErrorRate
 from detectors.behaviour.escalation_rate import EscalationRate
 from detectors.behaviour.health_score import HealthScore
 from detectors.behaviour.judge_score import JudgeScore
+from detectors.behaviour.latency import Latency
+from detectors.behaviour.output_length import OutputLength
 from detectors.behaviour.refusal_rate import RefusalRate
 from detectors.behaviour.session_outlier import SessionOutlier
 from detectors.behaviour.slice_regression import SliceRegression
@@ -77,6 +81,10 @@ BEHAVIOUR: tuple[BehaviourDetector, ...] = (
     CompletionRate(),
     ClarificationRate(),
     JudgeScore(),
+    ConfidenceCalibration(),
+    Latency(),
+    CostPerSession(),
+    OutputLength(),
     VersionRegression(),
     SliceRegression(),
     SloBurn(),

@@ -17,7 +17,7 @@ any dimension: critical is one of half of that or more. A judge is an instrument
 >>> healthy = [scored(number, 0.9, 0.8, 0.7 + number % 3 / 10) for number in range(60)]
 >>> found = run_windows(JudgeScore(), healthy + [scored(number, 0.6, 0.5) for number in range(60, 70)])
 >>> [(one.severity, round(one.expected, 2), round(one.observed, 2), one.sample_size) for one in found]
-[('critical', 0.84, 0.59, 8)]
+[('critical', 0.84, 0.59, 16)]
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from detectors.activity import SCORE_BINS, CallCounts
+from detectors.activity import SCORE_BINS
 from detectors.base import NOTHING, Detection, Window, WindowContext
 from detectors.distributions import Change, DistributionWatch, ValueSeries
 from detectors.judge import Witnesses, doubts, witness
@@ -44,9 +44,8 @@ MAX_NAMES: Final = 4
 SEVERE_DROP: Final = 0.15
 SMALLEST_DROP: Final = 0.04
 EDGES: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
-SCORES: Final = DistributionChange(
-    len(EDGES) + 1, min_reference=50, spans=Spans(2_000, finest=2, resolution=5)
-)
+SPANS: Final = Spans(2_000, finest=2, resolution=5)
+SCORES: Final = DistributionChange(len(EDGES) + 1, min_reference=50, spans=SPANS)
 CONTRADICTIONS: Final = RateChange("rise", min_reference=40, min_change=0.1, spans=Spans(1_000))
 
 
@@ -133,13 +132,10 @@ class JudgeScore:
         )
 
     def _contradiction(self, state: State, window: Window, context: WindowContext) -> Detection | None:
-        thumbs = CallCounts()
-        for each in context.activity.judged.values():
-            thumbs.merge(each)
+        thumbs = context.activity.judged.values()
+        calls, wrong = sum(each.calls for each in thumbs), sum(each.errors for each in thumbs)
         among = len(state.scores) + 1
-        raised = self.agreement.observe(
-            state.contradicted, thumbs.calls, thumbs.errors, window.start_ms, among=among
-        )
+        raised = self.agreement.observe(state.contradicted, calls, wrong, window.start_ms, among=among)
         if raised is None:
             return None
         reading = raised.reading

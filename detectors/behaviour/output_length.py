@@ -10,11 +10,11 @@ here, and the test says whether it is one. `expected` is what chance makes of th
 >>> from detectors.testing import run_windows, window
 >>> def answered(number, *tokens):
 ...     return window(number, output_tokens_bins={each // 25: 4 for each in tokens})
->>> concise = [answered(number, 80, 120, 160 + 10 * (number % 7)) for number in range(40)]
->>> chatty = [answered(number, 230, 420, 600) for number in range(40, 60)]
+>>> concise = [answered(number, 80, 120, 160 + 10 * (number % 7)) for number in range(90)]
+>>> chatty = [answered(number, 230, 420, 600) for number in range(90, 110)]
 >>> found = run_windows(OutputLength(), concise + chatty)
 >>> [(one.severity, one.observed > 0.15, one.sample_size) for one in found]
-[('critical', True, 12)]
+[('warning', True, 24), ('critical', True, 48)]
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class OutputLength:
     def update(self, state: State, window: Window, context: WindowContext) -> Iterable[Detection]:
         series = state.series
         raised = self.watch.observe(series, context.activity.output_tokens_bins, window.start_ms)
-        context.standings[self.name] = self.watch.standing(series, self.name)
+        context.standings[self.name] = self.watch.standing(series, self.name, _tokens)
         if raised is None:
             return NOTHING
         reading = raised.reading

@@ -68,7 +68,7 @@ def test_scores_that_are_right_or_wrong_are_no_alarm() -> None:
 
 
 def test_a_small_drop_is_a_warning() -> None:
-    found = run_windows(JudgeScore(), windows(1, [(0.85, 100), (0.75, 60)]))
+    found = run_windows(JudgeScore(), windows(1, [(0.85, 100), (0.78, 100)]))
     assert severities(found) == ["warning"]
 
 
