@@ -29,12 +29,11 @@ import numpy as np
 
 from detectors.sequential import onsets, screens
 from detectors.sequential.evidence import Floats, Weighed, effective, log_sum_exp, weigh
-from detectors.sequential.histograms import FREE_WEIGHT, changes, log_dirichlet, log_ratios
+from detectors.sequential.histograms import FREE_WEIGHT, changes, log_dirichlet, log_ratios, with_prior
 from detectors.sequential.onsets import Spans, Taken
 from detectors.sequential.screens import Screened
 
 CALIBRATION = 2 / 3
-PRIOR = 0.5
 SETTLED = 100.0
 FREE = 20.0
 """How close to the old histogram one of no particular shape is expected, in observations."""
@@ -75,7 +74,7 @@ class DistributionChange:
     """
 
     bins: int
-    min_reference: float = 100.0
+    min_reference: float = 200.0
     min_divergence: float = 0.0
     spans: Spans = field(default_factory=lambda: Spans(horizon=4_000, finest=2, resolution=5))
     floor: float = 1_000.0
@@ -137,10 +136,10 @@ class DistributionChange:
     def _log_e(self, since: Floats, before: Floats) -> Floats:
         """Of each onset, shape (onsets,): log probability of a mixed change over that of none."""
         places = np.arange(self.bins)
-        known = before[:, 2:-2] + PRIOR
+        known = with_prior(before[:, 2:-2])
         shares = known / known.sum(axis=1, keepdims=True)
         since, before = effective(since, before, shares @ (places**2) - (shares @ places) ** 2)
-        prior, counts = before[:, 2:-2] + PRIOR, since[:, 2:-2]
+        prior, counts = with_prior(before[:, 2:-2]), since[:, 2:-2]
         shares = prior / prior.sum(axis=1, keepdims=True)
         as_before = (counts * np.log(shares)).sum(axis=1)
         unchanged = log_dirichlet(counts, prior) - as_before
@@ -151,4 +150,5 @@ class DistributionChange:
 
 
 def _shares(counts: Floats) -> Floats:
-    return np.asarray((counts + PRIOR) / (counts + PRIOR).sum())
+    filled = with_prior(counts[None])[0]
+    return np.asarray(filled / filled.sum())

@@ -59,7 +59,7 @@ def weigh(
         return None
     since, before = since[first:], before[first:]
     onsets = len(since)
-    if history.frozen and history.reference[0] > history.frozen[0] >= min_reference:
+    if history.frozen != history.reference and history.frozen[0] >= min_reference:
         # One call for both references: at these sizes the cost is in calls.
         before = np.concatenate((before, np.broadcast_to(history.frozen, since.shape)))
         of_each = log_e(np.concatenate((since, since)), before)

@@ -21,6 +21,8 @@ from scipy.special import gammaln, ndtri
 
 from detectors.sequential.evidence import Floats
 
+PRIOR = 0.5
+ONCE = 1.5
 TILTS = np.array(
     [(each, 0.0, 0.0, 0.0) for each in (-2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0)]
     + [(0.0, each, 0.0, 0.0) for each in (-1.0, -0.4, 0.2, 0.35)]
@@ -62,6 +64,20 @@ def log_ratios(shares: tuple[float, ...]) -> Floats:
     raised = np.log1p(QUICK_PART * (1.0 / (regions @ old) - 1.0))[:, None]
     inside = regions * raised + (1.0 - regions) * log(1.0 - QUICK_PART)
     return np.concatenate([basis - np.log(np.exp(basis) @ old)[:, None], inside])
+
+
+def with_prior(counts: Floats) -> Floats:
+    """Dirichlet parameters, shape (onsets, bins). A bin that was never seen is rather expected beside one
+    that was, and if others were seen but once (Good and Turing); were all expected alike, a histogram of few
+    bins would seem to narrow as it fills.
+    """
+    seen = counts > 0
+    beside = np.zeros_like(seen)
+    beside[:, 1:] |= seen[:, :-1]
+    beside[:, :-1] |= seen[:, 1:]
+    once = (seen & (counts < ONCE)).sum(axis=1) / np.maximum((~seen).sum(axis=1), 1)
+    rare = PRIOR * np.clip(once, 1.0 / counts.shape[1], 1.0)[:, None]
+    return counts + np.where(seen, PRIOR, np.where(beside, np.maximum(rare, PRIOR / 2.0), rare))
 
 
 def log_dirichlet(counts: Floats, prior: Floats) -> Floats:

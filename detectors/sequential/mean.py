@@ -5,11 +5,8 @@ predictive probability of the values since, over that of "nothing changed"; both
 before the onset. Unit: that of the values. Source: Lai and Xing, "Sequential change-point detection when the
 pre- and post-change parameters are unknown" (Sequential Analysis 29, 2010).
 
-Values that are not normal: for skewed or heavy-tailed ones the normal ratio is too sure. What it gains from n
-values is lowered by n times (psi(d) - d²/2) for a shift d, psi being the sub-gamma bound of their cumulants:
-d²/2 / (1 - g), g = skewness d/3 + (excess kurtosis - 4/3 skewness²) d²/12 (for psi: Howard, Ramdas, McAuliffe
-and Sekhon, "Time-uniform Chernoff bounds", 2020). Skewness and kurtosis are learned from (count, sum, sum of
-squares) alone: the third cumulant is the covariance of a batch's sum and sum of squares.
+Values that are not normal: for skewed or heavy-tailed ones the normal ratio is too sure; what it gains from
+each value is lowered, and what a single value may say is bounded, by `cumulants`.
 
 >>> import numpy as np
 >>> random = np.random.default_rng(7)
@@ -28,26 +25,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import copysign, log, sqrt
+from math import log, sqrt
 from typing import NamedTuple
 
 import numpy as np
 
 from detectors.sequential import onsets, screens
+from detectors.sequential.cumulants import Known, clipped, learn, penalties
 from detectors.sequential.evidence import Floats, effective, log_sum_exp, weigh
 from detectors.sequential.onsets import Direction, Reading, Spans, Taken
-from detectors.sequential.screens import Screened
 
 CALIBRATION = 2 / 3
 BREADTH = 0.25
 """The standard deviation of each mixed shift, as a share of the shift."""
-MOMENTS_PRIOR = 100.0
-CLIP, CLIP_BATCH = 3.5, 2.0
-"""So many standard errors, and at least standard deviations, a batch's mean may lie from the known one: no
-single value decides. What is told is not clipped.
-"""
-NO_USE = 1e6
-"""Finite, so that values too heavy-tailed for every shift leave evidence that can be added up."""
+SETTLED = 50.0
+"""So many observations make a standard deviation to bound others by."""
 
 
 class Reference(NamedTuple):
@@ -86,32 +78,26 @@ class MeanChange:
     spans: Spans = field(default_factory=Spans)
     floor: float = 1_000.0
 
-    class State(Screened):
-        """`mean` and `sd` are taken as known in the quick look; an `sd` of 0 is not known yet. `third` and
-        `fourth` are sums over `learned` values, for the skewness and the kurtosis.
-        """
-
-        mean: float = 0.0
-        sd: float = 0.0
-        learned: float = 0.0
-        third: float = 0.0
-        fourth: float = 0.0
+    class State(Known):
+        """What is taken as known in the quick look; nothing besides."""
 
     def update(self, state: State, count: float, total: float, squares: float, at: int) -> Reading | None:
         """Takes `count` values in, their sum and their sum of squares; `at` names them."""
         if count <= 0:
             return None
         raw = total
-        total, squares = _clipped(state, count, total, squares)
-        taken = onsets.take(state, self.spans, at, (count, total, squares, raw))
+        total, squares = clipped(state, count, total, squares)
+        # What was clipped off is nought as a rule: one byte.
+        taken = onsets.take(state, self.spans, at, (count, total, squares, raw - total or 0))
         hopeless = state.sd > 0 and not self._look(state, count, total, squares)
         if taken:
-            _, state.mean, state.sd = self._moments(onsets.settled(state))
+            observations, state.mean, sd = self._moments(onsets.settled(state))
+            state.sd = sd if observations >= SETTLED else 0.0
             screens.renew(state, self.floor)
         # A creep that the reference follows shows only against the frozen one, which need not be soon.
         if hopeless and taken is not Taken.LEARNED:
             return None
-        penalty = self._penalty(state)
+        penalty = penalties(state, self._shifts)
         found = weigh(state, self.min_reference, lambda since, before: self._log_e(penalty, since, before))
         if found is None:
             return None
@@ -119,7 +105,7 @@ class MeanChange:
         if length < self.floor:
             screens.postpone(state, self.floor, length)
             return None
-        before, after = float(found.before[3] / found.before[0]), float(found.since[3] / found.since[0])
+        before, after = _mean(found.before), _mean(found.since)
         if abs(after - before) < self.min_change:
             return None
         return Reading(length, found.began, before, after, int(found.since[0]))
@@ -136,29 +122,22 @@ class MeanChange:
     def _moments(self, sums: list[float]) -> Reference:
         if not sums:
             return Reference(0.0, 0.0, 0.0)
-        count, total, squares, raw = sums[:4]
+        count, total, squares, cut = sums[:4]
         variance = max(squares - total * total / count, 0.0) / count
-        return Reference(count, raw / count, sqrt(variance + self.min_sd**2))
+        return Reference(count, (total + cut) / count, sqrt(variance + self.min_sd**2))
+
+    @property
+    def _shifts(self) -> tuple[float, ...]:
+        return _signed(self.direction, self.shifts)
 
     def _look(self, state: State, count: float, total: float, squares: float) -> bool:
         """The quick look; what is not promising is learned from."""
         apart = (total - count * state.mean) / state.sd
-        shifts = _signed(self.direction, self.shifts[::2])
-        promising = screens.promising(state, count, [each * (apart - count * each / 2.0) for each in shifts])
-        if not promising:
-            raw = squares - state.mean * (2.0 * total - count * state.mean)
-            spread = raw / state.sd**2 - count
-            state.learned += count
-            state.third += apart * spread
-            state.fourth += spread * spread
-        return promising
-
-    def _penalty(self, state: State) -> Floats:
-        """What a value's log likelihood ratio is lowered by, of each shift; `NO_USE`: not to be used."""
-        known = state.learned + MOMENTS_PRIOR
-        skewness = state.third / known
-        kurtosis = max(0.0, (state.fourth - 2.0 * state.learned) / known - skewness**2 * 4 / 3)
-        return _penalties(self.direction, self.shifts, round(skewness, 2), round(kurtosis, 1))
+        gains = [each * (apart - count * each / 2.0) for each in self._shifts[::2]]
+        if screens.promising(state, count, gains):
+            return True
+        learn(state, count, total, squares)
+        return False
 
     def _log_e(self, penalty: Floats, since: Floats, before: Floats) -> Floats:
         """Of each onset, shape (onsets,): log predictive probability of a mixed shift over that of none."""
@@ -170,7 +149,7 @@ class MeanChange:
         within = np.maximum(since[:, 2] - since[:, 1] ** 2 / count, 0.0) / 2.0
         shape = known / 2.0
         scale = shape * variance
-        shifts = np.array(_signed(self.direction, self.shifts))
+        shifts = np.array(self._shifts)
         spread = (BREADTH * shifts) ** 2 + 1.0 / known[:, None]
         each = 1.0 + count[:, None] * spread
         distance = apart[:, None] - shifts * np.sqrt(variance)[:, None]
@@ -180,13 +159,8 @@ class MeanChange:
         return log_sum_exp(gained) - log(len(shifts))
 
 
-def _clipped(state: MeanChange.State, count: float, total: float, squares: float) -> tuple[float, float]:
-    """The sums with their mean moved to within some standard deviations of what is known."""
-    mean, reach = total / count, max(CLIP / sqrt(count), CLIP_BATCH) * state.sd
-    if state.sd == 0 or abs(mean - state.mean) <= reach:
-        return total, squares
-    moved = state.mean + copysign(reach, mean - state.mean)
-    return count * moved, squares - count * (mean**2 - moved**2)
+def _mean(sums: Floats) -> float:
+    return float((sums[1] + sums[3]) / sums[0])
 
 
 def _log_marginal(count: Floats, apart: Floats, spread: Floats, rest: Floats, shape: Floats) -> Floats:
@@ -201,10 +175,3 @@ def _log_marginal(count: Floats, apart: Floats, spread: Floats, rest: Floats, sh
 def _signed(direction: Direction, shifts: tuple[float, ...]) -> tuple[float, ...]:
     fallen = tuple(-shift for shift in shifts)
     return {"rise": shifts, "fall": fallen, "both": shifts + fallen}[direction]
-
-
-@lru_cache(maxsize=1_024)
-def _penalties(direction: Direction, shifts: tuple[float, ...], skewness: float, kurtosis: float) -> Floats:
-    shift = np.array(_signed(direction, shifts))
-    excess = np.maximum(skewness * shift, 0.0) / 3.0 + kurtosis * shift**2 / 12.0
-    return np.where(excess < 1.0, shift**2 / 2.0 * excess / np.maximum(1.0 - excess, 1e-3), NO_USE)

@@ -1,0 +1,1 @@
+"""The sequential tests: run lengths, delays, references and bounds; small counts, seeded."""
