@@ -78,6 +78,25 @@ def db_upgrade(config: Config = None, data_dir: DataDir = None) -> None:
     stdout.print("the incident store is up to date")
 
 
+@db_app.command("rebuild")
+def db_rebuild(config: Config = None, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Tells what is kept for speed from the log anew, and says how much of it was not as the log has it."""
+    from responders.event_store import Store
+    from responders.rebuild import rebuild
+
+    settings = settings_from(config, data_dir)
+    store = Store.open(settings.database_url)
+    try:
+        wrong = rebuild(store)
+    finally:
+        store.close()
+    if as_json:
+        print_json(wrong)
+        return
+    for table, rows in wrong.items():
+        stdout.print(f"{table}: {f'{rows} rows put right' if rows else 'as the log says'}")
+
+
 @keys_app.command("create")
 def keys_create(config: Config = None, data_dir: DataDir = None) -> None:
     """Makes the engine's and the operator's key where they are missing."""

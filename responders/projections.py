@@ -1,6 +1,6 @@
 """Reading the store: the list of incidents, one incident at any moment, what is known of each agent.
 
-Everything here can be told from the log; `rebuild` does so for the one table that is kept for speed.
+Everything here can be told from the log; `responders.rebuild` does so for what is kept for speed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, select
 
 from responders import event_store, tables, wanted
 from responders.decide import ActionRefused
@@ -261,28 +261,3 @@ def _agent(connection: Connection, tenant: str, agent: str) -> AgentRow:
 
 
 _WORST_FIRST: tuple[Severity, ...] = ("critical", "warning", "info")
-
-
-def rebuild(store: Store) -> int:
-    """Tell the list of incidents from the log anew; how many rows were not as the log says."""
-
-    def work(connection: Connection) -> int:
-        ids = connection.execute(select(tables.events.c.incident_id).distinct()).scalars()
-        return sum(_rebuild(connection, incident_id) for incident_id in list(ids))
-
-    return store.transact(work)
-
-
-def _rebuild(connection: Connection, incident_id: str) -> bool:
-    folded = event_store.load(connection, incident_id)
-    assert folded is not None
-    told = event_store.projection_of(folded)
-    is_it = tables.incidents.c.incident_id == incident_id
-    kept = connection.execute(select(tables.incidents).where(is_it)).mappings().first()
-    if kept is None:
-        connection.execute(insert(tables.incidents).values(**told))
-    elif dict(kept) != told:
-        connection.execute(update(tables.incidents).where(is_it).values(**told))
-    else:
-        return False
-    return True

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import insert, select, text
 
 from responders import actions, projections, tables
 from responders.database import StoreError, make_engine
@@ -251,20 +251,6 @@ def test_an_incident_is_shown_as_it_was_at_any_moment(responder: Responder, cloc
     assert projections.incident(responder.store, incident.incident_id).state == "acknowledged"
     with pytest.raises(ActionRefused, match="was not open yet"):
         projections.incident(responder.store, incident.incident_id, START - timedelta(seconds=1))
-
-
-def test_the_list_can_be_told_from_the_log_anew(responder: Responder) -> None:
-    incident = responder.detection(detection())
-    assert incident is not None
-    kept = projections.incidents(responder.store)
-    assert projections.rebuild(responder.store) == 0
-    responder.store.transact(
-        lambda connection: connection.execute(update(tables.incidents).values(state="resolved"))
-    )
-    assert projections.rebuild(responder.store) == 1
-    responder.store.transact(lambda connection: connection.execute(text("DELETE FROM incidents")))
-    assert projections.rebuild(responder.store) == 1
-    assert projections.incidents(responder.store) == kept
 
 
 def test_agents_show_what_is_open_and_what_is_ordered(responder: Responder) -> None:
