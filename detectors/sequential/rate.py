@@ -111,7 +111,7 @@ class RateChange:
 
     def _reading(self, found: Weighed, length: float) -> Reading | None:
         before = _share(float(found.before[0]), float(found.before[1]))
-        after = float(found.since[1] / found.since[0])
+        after = min(float(found.since[1] / found.since[0]), 1.0)
         since, _ = effective(found.since[None], found.before[None], np.array([before * (1.0 - before)]))
         gained = since[0, 1] if after > before else since[0, 0] - since[0, 1]
         if gained < self.min_hits or abs(after - before) < self.min_change:
