@@ -5,8 +5,9 @@ Precedence: command line, ``WATCHKEEPER_*`` variables (``__`` between levels), t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -17,6 +18,7 @@ from pydantic_settings import (
 )
 
 from config.errors import CorrectableError
+from schemas.detection import Severity
 
 
 class SettingsError(CorrectableError):
@@ -87,6 +89,37 @@ class SlackSettings(_Section):
     base_url: str = "https://slack.com/api/"
 
 
+class PagerDutySettings(_Section):
+    """One service's integration of the Events API v2. ``severities`` are PagerDuty's for ours."""
+
+    routing_key: SecretStr
+    base_url: str = "https://events.pagerduty.com"
+    severities: Mapping[Severity, Literal["critical", "error", "warning", "info"]] = {}
+
+
+class WebhookSettings(_Section):
+    """A receiver of signed pages. ``secret``: ``whsec_`` and base64, or any text of 24 characters or more."""
+
+    url: SecretStr
+    secret: Annotated[SecretStr, Field(min_length=24)]
+
+
+class AlertmanagerSettings(_Section):
+    """Every member of the cluster by its URL; ``labels`` go onto every alert, to route it."""
+
+    urls: tuple[str, ...] = ()
+    labels: Mapping[Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")], str] = {}
+    authorization: SecretStr | None = Field(
+        default=None, description="The Authorization header, as 'Bearer …' or 'Basic …'."
+    )
+
+
+class AppriseSettings(_Section):
+    """One of Apprise's URLs: it says the service, and holds what that needs to know."""
+
+    url: SecretStr
+
+
 class Settings(BaseSettings):
     """Everything a process is told from outside."""
 
@@ -101,6 +134,10 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     http: HttpSettings = HttpSettings()
     slack: SlackSettings = SlackSettings()
+    pagerduty: Mapping[str, PagerDutySettings] = {}
+    webhook: Mapping[str, WebhookSettings] = {}
+    alertmanager: AlertmanagerSettings = AlertmanagerSettings()
+    apprise: Mapping[str, AppriseSettings] = {}
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from responders import wording
 from responders.incident import Incident
@@ -16,8 +17,8 @@ from schemas.detection import Detection, Severity
 class About:
     """An incident as a page shows it, and which of its transitions the page told (``page``, ``headline``).
 
-    ``opened_as`` is the severity of the first detection; ``attended`` says that somebody is on it. ``held``
-    is whom it contains, as ``target: state``.
+    ``detector`` and ``opened_as`` are of the first detection; ``attended`` says that somebody is on it.
+    ``held`` is whom it contains, as ``target: state``.
     """
 
     incident_id: str
@@ -48,6 +49,15 @@ class About:
     def open(self) -> bool:
         return self.state != "resolved"
 
+    def plain(self) -> dict[str, Any]:
+        """Everything as JSON has it; what is not known is left out."""
+        fields = asdict(self)
+        return {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in fields.items()
+            if value is not None
+        }
+
     @property
     def title(self) -> str:
         """One line, without what could steer a terminal or a mail header."""
@@ -72,7 +82,7 @@ def about_of(incident: Incident, page: str, worst: Detection | None) -> About:
         tenant=incident.tenant,
         agent=incident.agent,
         session=incident.session,
-        detector="by_hand" if worst is None else worst.detector,
+        detector="by_hand" if first is None else first.detector,
         runbook=None if worst is None else worst.runbook,
         onset=incident.onset,
         opened_at=incident.opened_at,

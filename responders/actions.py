@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Final
 
 from config.settings import Settings
-from responders import policy
+from responders import channels, policy
 from responders.containment import RUNGS, TargetError, parse_target
 from responders.decide import (
     Acknowledge,
@@ -31,7 +31,6 @@ from responders.handle import Responder, Silenced
 from responders.incident import Incident
 from responders.migrations import upgrade
 from responders.policy import Policy
-from responders.terminal import NAME as TERMINAL
 from schemas.control import EVERY_AGENT, ControlState, Rung, Target
 
 _BY_HAND: Final = "ordered by hand"
@@ -40,9 +39,8 @@ LONGEST_SILENCE_MINUTES: Final = 30 * 24 * 60
 
 
 def installation_policy(settings: Settings) -> Policy:
-    """The policy with the installation's own channel filled in. Raises PolicyError."""
-    channel = TERMINAL if settings.slack.bot_token is None else f"slack:{settings.slack.channel}"
-    return policy.load(settings.policy).with_channels(channel)
+    """The policy with the installation's own channels filled in. Raises PolicyError."""
+    return policy.load(settings.policy).with_channels(*channels.defaults(settings))
 
 
 def connect(settings: Settings) -> Responder:

@@ -8,35 +8,33 @@ loudly.
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import aiohttp
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from pydantic import ValidationError
-from rich.console import Console
 
 from config.errors import CorrectableError
 from config.kafka import client_options
 from config.settings import Settings, SettingsError
-from responders import actions, keys
+from responders import actions, channels, keys
 from responders.bus import KafkaBus
 from responders.control import ControlPublisher
 from responders.database import StoreError
 from responders.handle import Responder, Source, offsets_of
+from responders.http_channel import ChannelError
 from responders.incident_log import KafkaIncidentLog
 from responders.keys import KeyFileError
 from responders.metrics import CONSUMED, MALFORMED, STORE_WAITS, UNKNOWN_ACKS
-from responders.policy import PolicyError
+from responders.policy import Policy, PolicyError
+from responders.repeats import Repeating, repeat_open
 from responders.sender import PageChannel, Sender
 from responders.slack import SlackChannel, SlackRefusedError
-from responders.terminal import TerminalChannel
 from schemas import topics
 from schemas.control import CONTROL_ACK
 from schemas.detection import DETECTION
@@ -79,18 +77,19 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
     try:
         responder = await asyncio.to_thread(actions.connect, settings)
         signing = await asyncio.to_thread(keys.load_or_create, settings.data_dir)
+        channels.must_know(responder.policy, settings)
         client_options(settings.kafka)  # read the certificates now, to say what is wrong with them
     except (StoreError, PolicyError, KeyFileError, SettingsError) as error:
         raise ServiceError(str(error)) from None
     work = Work()
     try:
         async with (
-            _channels(settings) as channels,
+            _channels(settings, responder.policy) as opened,
             _producer(settings) as bus,
             _consumer(settings, topics.DETECTIONS, responder) as detections,
             _consumer(settings, topics.ACKS, responder) as acks,
         ):
-            sender = Sender(responder, channels, KafkaIncidentLog(bus))
+            sender = Sender(responder, opened, KafkaIncidentLog(bus))
             publisher = ControlPublisher(responder, bus, signing)
             await publisher.announce()
             await _all_until(
@@ -100,8 +99,11 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
                 carry_out(stop, sender, work),
                 _loop(stop, work.control, publisher.run_once, work),
                 _loop(stop, None, lambda: asyncio.to_thread(responder.fire_timers), work),
+                *(_repeat(stop, responder, each) for each in opened.values() if isinstance(each, Repeating)),
                 _announce(stop, (detections, acks), on_ready),
             )
+    except (ChannelError, SlackRefusedError) as error:
+        raise ServiceError(str(error)) from None
     finally:
         await asyncio.to_thread(responder.store.close)
 
@@ -178,6 +180,12 @@ async def carry_out(stop: asyncio.Event, sender: Sender, work: Work) -> None:
         await sender.finish()
     finally:
         await sender.abandon()
+
+
+async def _repeat(stop: asyncio.Event, responder: Responder, channel: Repeating) -> None:
+    while not stop.is_set():
+        await _patiently(stop, lambda: repeat_open(responder, channel))
+        await _pause(stop, channel.repeat_every_s)
 
 
 async def _pause(event: asyncio.Event, seconds: float) -> None:
@@ -321,23 +329,15 @@ def _no_broker(settings: Settings, error: KafkaError) -> ServiceError:
 
 
 @asynccontextmanager
-async def _channels(settings: Settings) -> AsyncIterator[dict[str, PageChannel]]:
-    """The terminal, and Slack when there is a token, which is checked."""
-    terminal = TerminalChannel(Console(file=sys.stdout, highlight=False, soft_wrap=False))
-    channels: dict[str, PageChannel] = {terminal.name: terminal}
-    token = settings.slack.bot_token
-    async with aiohttp.ClientSession() as session:
-        if token is not None:
-            slack = SlackChannel(
-                token.get_secret_value(), settings.slack.channel, settings.slack.base_url, session
-            )
-            try:
-                team = await slack.check()
-            except SlackRefusedError as error:
-                raise ServiceError(str(error)) from None
+async def _channels(settings: Settings, policy: Policy) -> AsyncIterator[Mapping[str, PageChannel]]:
+    """Every channel that is set up; Slack's token is checked."""
+    async with channels.open_channels(settings, policy) as opened:
+        for channel in opened.values():
+            if not isinstance(channel, SlackChannel):
+                continue
+            team = await channel.check()
             if team:
-                _log.info("pages go to Slack", channel=settings.slack.channel, team=team)
+                _log.info("pages go to Slack", channel=channel.name, team=team)
             else:
-                _log.warning("Slack does not answer now; pages wait for it", channel=settings.slack.channel)
-            channels[slack.name] = slack
-        yield channels
+                _log.warning("Slack does not answer now; pages wait for it", channel=channel.name)
+        yield opened

@@ -38,6 +38,20 @@ def mrkdwn(text: str) -> Text:
     return styled
 
 
+def plain(message: Message) -> str:
+    """What the page says, its header apart, as text."""
+    texts: list[str] = []
+    for block in message.blocks:
+        if block["type"] in ("section", "context"):
+            held = [block["text"]] if "text" in block else []
+            held += [*block.get("fields", ()), *block.get("elements", ())]
+            texts += [
+                mrkdwn(each["text"]).plain.replace("\n", ": ", 1 if "fields" in block else 0) for each in held
+            ]
+            texts.append("")
+    return "\n".join(texts).strip()
+
+
 def _unescape(text: str) -> str:
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
