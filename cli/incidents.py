@@ -1,23 +1,17 @@
-"""Incidents, their runbooks, and containment by hand: what a person reads and does."""
+"""Incidents and their runbooks: what a person reads, and does about one."""
 
 from __future__ import annotations
 
-import contextlib
-import getpass
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markdown import Markdown
 from rich.table import Table
 
-from cli.common import Config, DataDir, Json, print_json, settings_from, stdout
-from cli.errors import UserError
-
-if TYPE_CHECKING:
-    from responders.handle import Responder
+from cli.acting import person, responder_of
+from cli.common import Config, DataDir, Json, print_json, stdout
 
 _PANEL = "Incidents and containment"
 _SIGNS = {"critical": "[red]critical[/]", "warning": "[yellow]warning[/]", "info": "info"}
@@ -27,14 +21,11 @@ Reason = Annotated[str, typer.Option("--reason", help="Goes into the log and ont
 ForTarget = Annotated[
     str | None, typer.Option("--target", help="Only for this one, as watchkeeper incident shows it.")
 ]
-TargetName = Annotated[
-    str, typer.Argument(metavar="TARGET", help="AGENT, TENANT/AGENT or TENANT/AGENT/SESSION.")
-]
 
 
 def register(app: typer.Typer) -> None:
     """Adds these commands to the command line."""
-    commands = (incidents, incident, runbook, ack, approve, deny, resolve, silence, halt, resume, degrade)
+    commands = (incidents, incident, runbook, ack, approve, deny, resolve, silence)
     for command in commands:
         app.command(rich_help_panel=_PANEL)(command)
 
@@ -44,12 +35,18 @@ def incidents(
     data_dir: DataDir = None,
     open_only: Annotated[bool, typer.Option("--open", help="Only those not resolved.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many, newest first.")] = 200,
+    precision: Annotated[
+        bool, typer.Option("--precision", help="How often each detector was right, by what people said.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Lists the incidents, newest first."""
     from responders import projections
 
-    with _responder(config, data_dir) as responder:
+    if precision:
+        _precision(config, data_dir, as_json)
+        return
+    with responder_of(config, data_dir) as responder:
         rows = projections.incidents(responder.store, open_only=open_only, limit=limit)
     if as_json:
         print_json([row.model_dump(mode="json") for row in rows])
@@ -71,6 +68,24 @@ def incidents(
     stdout.print(table)
 
 
+def _precision(config: Path | None, data_dir: Path | None, as_json: bool) -> None:
+    from responders.precision import by_detector
+
+    with responder_of(config, data_dir) as responder:
+        found = by_detector(responder.store)
+    if as_json:
+        print_json([each.model_dump(mode="json") for each in found])
+        return
+    table = Table("detector", "incidents", "open", "confirmed", "false alarms", "precision")
+    for each in found:
+        share = "not yet known"
+        if each.precision is not None and each.low is not None and each.high is not None:
+            share = f"{each.precision:.0%} ({each.low:.0%} to {each.high:.0%})"
+        counts = (each.incidents, each.open, each.confirmed, each.false_alarms)
+        table.add_row(each.detector, *(str(count) for count in counts), share)
+    stdout.print(table)
+
+
 def incident(
     incident_id: IncidentId,
     at: Annotated[
@@ -88,7 +103,7 @@ def incident(
     """One incident with its log, now or as it was at any time."""
     from responders import projections
 
-    with _responder(config, data_dir) as responder:
+    with responder_of(config, data_dir) as responder:
         view = projections.incident(responder.store, incident_id, at)
     if as_json:
         print_json(view.model_dump(mode="json"))
@@ -123,8 +138,8 @@ def ack(incident_id: IncidentId, config: Config = None, data_dir: DataDir = None
     """Says that you are on it."""
     from responders import actions
 
-    with _responder(config, data_dir) as responder:
-        done = actions.acknowledge(responder, incident_id, _person())
+    with responder_of(config, data_dir) as responder:
+        done = actions.acknowledge(responder, incident_id, person())
     stdout.print(f"{done.incident_id} is {done.state}")
 
 
@@ -137,8 +152,8 @@ def approve(
     """Has the containment carried out that the incident proposed."""
     from responders import actions
 
-    with _responder(config, data_dir) as responder:
-        done = actions.approve(responder, incident_id, _person(), target)
+    with responder_of(config, data_dir) as responder:
+        done = actions.approve(responder, incident_id, person(), target)
     stdout.print(f"{done.incident_id}: {done.containment}")
 
 
@@ -152,8 +167,8 @@ def deny(
     """Says no to the containment that the incident proposed."""
     from responders import actions
 
-    with _responder(config, data_dir) as responder:
-        done = actions.deny(responder, incident_id, _person(), reason, target)
+    with responder_of(config, data_dir) as responder:
+        done = actions.deny(responder, incident_id, person(), reason, target)
     stdout.print(f"{done.incident_id}: what it proposed is not done")
 
 
@@ -170,8 +185,8 @@ def silence(
     """
     from responders import actions
 
-    with _responder(config, data_dir) as responder:
-        done = actions.silence(responder, what, _person(), minutes, reason, detector)
+    with responder_of(config, data_dir) as responder:
+        done = actions.silence(responder, what, person(), minutes, reason, detector)
     concerned = f" ({', '.join(done.incidents)})" if done.silence_id and done.incidents else ""
     stdout.print(f"{what} is silent until {done.until:%Y-%m-%d %H:%M:%S} UTC{concerned}")
 
@@ -186,85 +201,7 @@ def resolve(
     """Closes an incident. What is contained stays contained until it is resumed."""
     from responders import actions
 
-    with _responder(config, data_dir) as responder:
+    with responder_of(config, data_dir) as responder:
         close = actions.false_alarm if false_alarm else actions.resolve
-        done = close(responder, incident_id, _person(), reason)
+        done = close(responder, incident_id, person(), reason)
     stdout.print(f"{done.incident_id} is {done.state}")
-
-
-def halt(
-    target: Annotated[
-        str | None, typer.Argument(metavar="[TARGET]", help="AGENT, TENANT/AGENT or TENANT/AGENT/SESSION.")
-    ] = None,
-    everyone: Annotated[
-        bool, typer.Option("--all", help="The global stop: every agent of the tenant.")
-    ] = False,
-    tenant: Annotated[str, typer.Option("--tenant", help="With --all: whose agents.")] = "default",
-    reason: Reason = "ordered by hand",
-    config: Config = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Stops an agent, one session of it, or with --all every agent. The running responder carries it out."""
-    from responders import actions
-
-    if (target is None) != everyone:
-        raise UserError("say whom: watchkeeper halt TENANT/AGENT, or watchkeeper halt --all")
-    with _responder(config, data_dir) as responder:
-        if target is None:
-            done = actions.halt_all(responder, _person(), reason, tenant)
-        else:
-            done = actions.halt(responder, target, _person(), reason)
-    whom = target or f"every agent of {tenant}"
-    stdout.print(f"{whom} is to halt ({done.incident_id}); see watchkeeper incident {done.incident_id}")
-
-
-def resume(
-    target: TargetName, reason: Reason = "ordered by hand", config: Config = None, data_dir: DataDir = None
-) -> None:
-    """Lets an agent run again, whoever stopped it. Needs the operator's key, which the responder has.
-
-    The global stop is lifted with: watchkeeper resume 'TENANT/*'
-    """
-    from responders import actions
-
-    with _responder(config, data_dir) as responder:
-        released = actions.resume(responder, target, _person(), reason)
-    stdout.print(f"{', '.join(each.key for each in released)} may run again")
-
-
-def degrade(
-    target: TargetName,
-    level: Annotated[str, typer.Argument(metavar="LEVEL", help="rag, keyword or static.")],
-    reason: Reason = "ordered by hand",
-    config: Config = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Has an agent step down: to retrieval only, keyword search, or static answers."""
-    from responders import actions
-
-    with _responder(config, data_dir) as responder:
-        done = actions.degrade(responder, target, level, _person(), reason)
-    stdout.print(f"{target} is to step down to {level} ({done.incident_id})")
-
-
-@contextlib.contextmanager
-def _responder(config: Path | None, data_dir: Path | None) -> Iterator[Responder]:
-    """The store of the settings, closed afterwards; what is not possible ends in one line."""
-    from responders import actions
-    from responders.decide import ActionRefused
-
-    settings = settings_from(config, data_dir)
-    responder = actions.connect(settings)
-    try:
-        yield responder
-    except ActionRefused as error:
-        raise UserError(str(error)) from None
-    finally:
-        responder.store.close()
-
-
-def _person() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no such user, as in a container
-        return "command line"

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import agents, engine, incidents, policy, replay, setup
+from cli import agents, containment, engine, incidents, policy, replay, setup
 from config.errors import CorrectableError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 
 engine.register(app)
 incidents.register(app)
+containment.register(app)
 agents.register(app)
 replay.register(app)
 policy.register(app)

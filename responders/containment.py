@@ -8,6 +8,7 @@ from typing import Final, get_args
 
 from schemas.control import EVERY_AGENT, ControlState, Mode, Rung, Target
 from schemas.event import Budget
+from watchkeeper_client.wanted import DEFAULT_CALLS_PER_MINUTE
 
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 """From the laxest to the strictest."""
@@ -35,9 +36,16 @@ def combine(wanted: Sequence[ControlState]) -> ControlState:
         mode=max((state.mode for state in wanted), key=MODES.index),
         ladder=max((state.ladder for state in wanted), key=RUNGS.index),
         revoked_tools=sorted({tool for state in wanted for tool in state.revoked_tools}),
-        calls_per_minute=_smallest(state.calls_per_minute for state in wanted),
+        calls_per_minute=_smallest(_rate(state) for state in wanted),
         budget=_smallest_budget(budgets) if budgets else None,
     )
+
+
+def _rate(state: ControlState) -> int | None:
+    """A throttle that gives no rate means one; said out loud, it outlasts a stricter mode beside it."""
+    if state.calls_per_minute is None and state.mode == "throttle":
+        return DEFAULT_CALLS_PER_MINUTE
+    return state.calls_per_minute
 
 
 def _smallest(values: Iterable[int | None]) -> int | None:
@@ -99,16 +107,31 @@ def covers(outer: Target, inner: Target) -> bool:
     return outer.session is None or outer.session == inner.session
 
 
+def without_tools(tools: Iterable[str]) -> ControlState:
+    """The agent goes on, without these tools."""
+    # Degraded to the top of the ladder: less than this, only `run`, an engine's key may not ask for.
+    return ControlState(mode="degrade", revoked_tools=sorted(set(tools)))
+
+
+def within_budget(
+    cost_usd: float | None = None, tokens: int | None = None, steps: int | None = None
+) -> ControlState:
+    """The agent goes on, each session of it within these caps."""
+    return ControlState(mode="degrade", budget=Budget(cost_usd=cost_usd, tokens=tokens, steps=steps))
+
+
 def describe(state: ControlState) -> str:
     """The state in a few words, as a page says it.
 
     >>> describe(ControlState(mode="degrade", ladder="keyword", revoked_tools=["mail"]))
     'degrade to keyword, without mail'
+    >>> describe(within_budget(cost_usd=5, steps=15))
+    'go on, a session at most $5, 15 steps'
     """
     words = {
         "run": "run",
         "throttle": "throttle",
-        "degrade": f"degrade to {state.ladder}",
+        "degrade": "go on" if state.ladder == "full" else f"degrade to {state.ladder}",
         "require_approval": "ask before each action",
         "halt": "halt",
     }[state.mode]
@@ -116,4 +139,19 @@ def describe(state: ControlState) -> str:
         words += f", {state.calls_per_minute} calls a minute"
     if state.revoked_tools:
         words += ", without " + ", ".join(state.revoked_tools[:8])
-    return words
+    caps = _caps(state.budget or Budget())
+    return f"{words}, a session at most {', '.join(caps)}" if caps else words
+
+
+def _caps(budget: Budget) -> list[str]:
+    caps = []
+    if budget.cost_usd is not None:
+        caps.append(f"${budget.cost_usd:,.12g}")
+    if budget.tokens is not None:
+        caps.append(f"{budget.tokens:,} tokens")
+    if budget.steps is not None:
+        caps.append(f"{budget.steps:,} steps")
+    if budget.wall_ms is not None:
+        caps.append(f"{budget.wall_ms / 1000:,.12g} s")
+    fan_out = sorted((budget.fan_out or {}).items())
+    return caps + [f"{targets:,} of {name}" for name, targets in fan_out[:8]]

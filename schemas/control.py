@@ -17,6 +17,7 @@ from schemas.event import Budget, NameList
 CONTROL_SCHEMA: Final = "agent.control/1"
 ACK_SCHEMA: Final = "agent.control.ack/1"
 EVERY_AGENT = "*"
+EVERY_TENANT: Final = "*"
 
 Mode = Literal["run", "throttle", "degrade", "require_approval", "halt"]
 Rung = Literal["full", "rag", "keyword", "static"]

@@ -19,7 +19,7 @@ from responders.decider.paging import tell_anyway
 from responders.incident import Containment, Incident, allowed
 from responders.policy import target_of
 from schemas import incident as log
-from schemas.control import EVERY_AGENT, ControlState, Target
+from schemas.control import EVERY_AGENT, EVERY_TENANT, ControlState, Target
 from schemas.detection import Detection
 from schemas.incident import Actor, Trust
 
@@ -29,7 +29,7 @@ def disobeyed(draft: Draft, detection: Detection) -> None:
     about = target_of(detection)
     for each in tuple(draft.incident.containments.values()):
         concerned = covers(each.target, about) or covers(about, each.target)
-        everyone = each.target.agent == EVERY_AGENT and each.target.tenant == about.tenant
+        everyone = each.target.agent == EVERY_AGENT and each.target.tenant in {about.tenant, EVERY_TENANT}
         if not (concerned or everyone) or not each.active or each.state == "disobeyed" or each.epoch is None:
             continue
         draft.add(
@@ -171,7 +171,10 @@ def by_hand(draft: Draft, actor: Actor, action: Contain) -> None:
         draft.add(log.Acknowledged(), actor)
         if draft.incident.severity in draft.policy.paging.severities:
             tell_anyway(draft, OPENED, summary)
-    draft.contain(action.target, action.state, action.reason[:TEXT_CHARS], actor=actor)
+    held = draft.incident.containment_of(action.target)
+    # An order adds to what this incident wants already: only a lift takes anything back.
+    state = combine([held.wanted, action.state]) if held is not None and held.active else action.state
+    draft.contain(action.target, state, action.reason[:TEXT_CHARS], actor=actor)
 
 
 def lift(draft: Draft, actor: Actor, action: Lift) -> None:

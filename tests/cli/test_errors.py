@@ -13,7 +13,7 @@ from tests.cli.invoke import invoke
 
 _COMMANDS = (
     *("up", "stream", "respond", "drill", "backtest", "incidents", "incident", "ack", "resolve"),
-    *("halt", "resume", "degrade", "topics", "db", "keys", "doctor"),
+    *("halt", "resume", "degrade", "throttle", "revoke", "budget", "topics", "db", "keys", "doctor"),
 )
 
 

@@ -1,0 +1,184 @@
+"""Containment by hand: stop an agent, hold it back or step it down, and let it run again.
+
+An order only ever adds to what is wanted of a target already; `resume` takes all of it back.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.acting import person, responder_of
+from cli.common import Config, DataDir, Json, print_json, stdout
+from cli.errors import UserError
+
+if TYPE_CHECKING:
+    from responders.incident import Incident
+    from schemas.control import ControlState, Target
+
+_PANEL = "Incidents and containment"
+
+Reason = Annotated[str, typer.Option("--reason", help="Goes into the log and onto the command.")]
+TargetName = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET", help="AGENT, TENANT/AGENT or TENANT/AGENT/SESSION; 'TENANT/*' is every agent."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands to the command line."""
+    for command in (halt, degrade, throttle, revoke, budget, resume):
+        app.command(rich_help_panel=_PANEL)(command)
+
+
+def halt(
+    target: Annotated[
+        str | None, typer.Argument(metavar="[TARGET]", help="AGENT, TENANT/AGENT or TENANT/AGENT/SESSION.")
+    ] = None,
+    everyone: Annotated[
+        bool, typer.Option("--all", help="The global stop: every agent of the tenant.")
+    ] = False,
+    tenant: Annotated[
+        str, typer.Option("--tenant", help="With --all: whose agents; '*' for those of every tenant.")
+    ] = "default",
+    reason: Reason = "ordered by hand",
+    config: Config = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Stops an agent, one session of it, or with --all every agent. The running responder carries it out."""
+    from schemas.control import ControlState
+
+    if (target is None) != everyone:
+        raise UserError("say whom: watchkeeper halt TENANT/AGENT, or watchkeeper halt --all")
+    _order(target or f"{tenant}/*", ControlState(mode="halt"), reason, config, data_dir, as_json)
+
+
+def degrade(
+    target: TargetName,
+    level: Annotated[str, typer.Argument(metavar="LEVEL", help="rag, keyword or static.")],
+    reason: Reason = "ordered by hand",
+    config: Config = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Has an agent step down: to retrieval only, keyword search, or static answers."""
+    from responders.containment import RUNGS
+    from schemas.control import ControlState
+
+    rung = next((rung for rung in RUNGS[1:] if rung == level), None)
+    if rung is None:
+        raise UserError(f"{level!r} is not a level: use {', '.join(RUNGS[1:])}")
+    _order(target, ControlState(mode="degrade", ladder=rung), reason, config, data_dir, as_json)
+
+
+def throttle(
+    target: TargetName,
+    calls_per_minute: Annotated[int, typer.Argument(metavar="CALLS_PER_MINUTE", min=0, help="At most.")],
+    reason: Reason = "ordered by hand",
+    config: Config = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Slows an agent down. Its sessions share the rate; with 'TENANT/*' each agent has its own."""
+    from schemas.control import ControlState
+
+    state = ControlState(mode="throttle", calls_per_minute=calls_per_minute)
+    _order(target, state, reason, config, data_dir, as_json)
+
+
+def revoke(
+    target: TargetName,
+    tools: Annotated[list[str], typer.Argument(metavar="TOOL…", help="As the agent's events name them.")],
+    reason: Reason = "ordered by hand",
+    config: Config = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Takes tools away from an agent, which otherwise goes on."""
+    from responders.containment import without_tools
+
+    _order(target, without_tools(tools), reason, config, data_dir, as_json)
+
+
+def budget(
+    target: TargetName,
+    usd: Annotated[float | None, typer.Option("--usd", min=0, help="US dollars a session.")] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", min=0, help="Tokens a session.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=0, help="Steps a session.")] = None,
+    reason: Reason = "ordered by hand",
+    config: Config = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Caps what each session of an agent may use, what it has used already included."""
+    from responders.containment import within_budget
+
+    if usd is None and tokens is None and steps is None:
+        raise UserError("say how much: watchkeeper budget TARGET --usd 5, --tokens 100000 or --steps 15")
+    state = within_budget(cost_usd=usd, tokens=tokens, steps=steps)
+    _order(target, state, reason, config, data_dir, as_json)
+
+
+def resume(
+    target: TargetName,
+    reason: Reason = "ordered by hand",
+    config: Config = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Lets an agent run again, whoever stopped it. Needs the operator's key, which the responder has.
+
+    The global stop is lifted with: watchkeeper resume 'TENANT/*'
+    """
+    from responders import actions
+
+    with responder_of(config, data_dir) as responder:
+        released = actions.resume(responder, target, person(), reason)
+    if as_json:
+        print_json({"targets": [each.model_dump(mode="json", exclude_none=True) for each in released]})
+    else:
+        stdout.print(f"{', '.join(each.key for each in released)} may run again", soft_wrap=True)
+
+
+def _order(
+    target: str,
+    state: ControlState,
+    reason: str,
+    config: Path | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Has the target held in the state, and says what is wanted of it now, by this incident."""
+    from responders import actions
+    from responders.containment import describe, parse_target
+
+    with responder_of(config, data_dir) as responder:
+        done = actions.contain(responder, target, state, person(), reason)
+    whom = parse_target(target)
+    wanted = _wanted(done, whom, state)
+    if as_json:
+        print_json(
+            {
+                "incident_id": done.incident_id,
+                "target": whom.model_dump(mode="json", exclude_none=True),
+                "wanted": wanted.model_dump(mode="json", exclude_none=True),
+            }
+        )
+        return
+    name = whom.key if whom.agent != "*" else f"every agent of {_tenants(whom.tenant)}"
+    look = f"see watchkeeper incident {done.incident_id}"
+    stdout.print(f"{name} is to {describe(wanted)} ({done.incident_id}); {look}", soft_wrap=True)
+
+
+def _wanted(incident: Incident, target: Target, ordered: ControlState) -> ControlState:
+    held = incident.containment_of(target)
+    return ordered if held is None else held.wanted
+
+
+def _tenants(tenant: str) -> str:
+    return "every tenant" if tenant == "*" else tenant

@@ -1,0 +1,173 @@
+"""Containment by hand, from the command line to a gate: what is ordered is what the gate does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.common import settings_from
+from responders import actions, keys
+from responders.control import ControlPublisher
+from responders.migrations import upgrade
+from tests.cli.invoke import Invoked, invoke
+from tests.responders.world import KeptBus
+from watchkeeper_client import Gate, TrustedKeysFile, WantedState
+
+AGENT = "acme/shop"
+
+
+@dataclass
+class Desk:
+    """A data directory, orders given in it, and the gate of an agent that hears them."""
+
+    data_dir: Path
+    now_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.now_ms = time.time() * 1000 + 60_000
+        self.state: WantedState | None = None
+
+    def order(self, *arguments: str) -> Invoked:
+        done = invoke(*arguments, "--data-dir", str(self.data_dir))
+        assert done.returncode == 0, done.stderr
+        self.published: list[dict[str, Any]] = asyncio.run(self._publish())
+        return done
+
+    async def _publish(self) -> list[dict[str, Any]]:
+        """What the responder that runs beside would put onto the bus."""
+        made, bus = keys.load_or_create(self.data_dir), KeptBus()
+        responder = actions.connect(settings_from(None, self.data_dir))
+        try:
+            await ControlPublisher(responder, bus, made).run_once()
+        finally:
+            responder.store.close()
+        if self.state is None:
+            self.state = WantedState(TrustedKeysFile(made.trusted_file), enforcement_point="test")
+        for command in bus.commands():
+            ack = self.state.apply(json.dumps(command).encode(), self.now_ms)
+            assert ack["result"] == "applied", ack
+        return bus.commands()
+
+    def gate(self, agent: str = "shop", tenant: str = "acme") -> Gate:
+        assert self.state is not None
+        return Gate(self.state, agent=agent, tenant=tenant, clock=lambda: self.now_ms)
+
+
+@pytest.fixture
+def desk(migrated: Path, tmp_path: Path) -> Desk:
+    (tmp_path / "watchkeeper.db").write_bytes(migrated.read_bytes())
+    return Desk(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("migrated") / "store.db"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
+def test_a_throttled_agent_has_its_rate_and_no_more(desk: Desk) -> None:
+    assert "throttle, 6 calls a minute" in desk.order("throttle", AGENT, "6").stdout
+    gate = desk.gate()
+    assert gate.allowed(session="s").allowed
+    denied = gate.allowed(session="other")
+    assert (denied.denied, denied.retry_after_ms) == ("throttle", 10_000)
+    desk.now_ms += 10_000
+    assert gate.allowed(session="s").allowed
+    desk.order("throttle", AGENT, "0")
+    desk.now_ms += 3_600_000
+    assert gate.allowed(session="s").denied == "throttle"
+
+
+def test_a_revoked_tool_is_denied_and_the_others_go_on(desk: Desk) -> None:
+    desk.order("revoke", AGENT, "mail", "pay")
+    gate = desk.gate()
+    assert [gate.allowed(tool=tool, session="s").denied for tool in ("mail", "pay")] == ["revoked_tool"] * 2
+    decision = gate.allowed(tool="search", session="s")
+    assert (decision.allowed, decision.ladder) == (True, "full")
+
+
+@pytest.mark.parametrize(
+    ("caps", "calls"),
+    [
+        (("--steps", "3"), [{}] * 3),
+        (("--tokens", "1000"), [{"tokens": 600}, {"tokens": 400}]),
+        (("--usd", "0.5"), [{"cost_usd": 0.3}, {"cost_usd": 0.2}]),
+    ],
+)
+def test_each_session_has_its_budget(desk: Desk, caps: tuple[str, ...], calls: list[dict[str, Any]]) -> None:
+    desk.order("budget", AGENT, *caps)
+    gate = desk.gate()
+    for session in ("s", "t"):
+        for call in calls:
+            assert gate.allowed(session=session, **call).allowed
+        assert gate.allowed(session=session, **calls[-1]).denied == "budget"
+
+
+def test_an_agent_steps_down_and_stops(desk: Desk) -> None:
+    desk.order("degrade", AGENT, "keyword")
+    decision = desk.gate().allowed(session="s")
+    assert (decision.allowed, decision.mode, decision.ladder) == (True, "degrade", "keyword")
+    desk.order("halt", f"{AGENT}/s")
+    assert desk.gate().allowed(session="s").denied == "halt"
+    assert desk.gate().allowed(session="t").allowed
+
+
+def test_orders_add_up_and_resume_takes_all_of_them_back(desk: Desk) -> None:
+    for order in (("throttle", "60"), ("revoke", "mail"), ("revoke", "pay"), ("budget", "--steps", "5")):
+        desk.order(order[0], AGENT, *order[1:])
+    last = json.loads(desk.order("degrade", AGENT, "rag", "--json").stdout)["wanted"]
+    assert last["mode"] == "degrade"
+    assert (last["ladder"], last["calls_per_minute"], last["budget"]["steps"]) == ("rag", 60, 5)
+    assert last["revoked_tools"] == ["mail", "pay"]
+    desk.order("halt", AGENT)
+    desk.order("throttle", AGENT, "600")
+    assert desk.gate().allowed(session="s").denied == "halt", "no other order lifts a halt"
+    done = desk.order("resume", AGENT, "--json")
+    assert json.loads(done.stdout) == {"targets": [{"tenant": "acme", "agent": "shop"}]}
+    assert {command["key_id"].split("-")[0] for command in desk.published} == {"operator"}
+    for tool in ("mail", None):
+        assert desk.gate().allowed(tool=tool, session="s").mode == "run"
+
+
+@pytest.mark.parametrize(
+    ("tenant", "stopped"),
+    [("acme", {("acme", "shop"), ("acme", "desk")}), ("*", {("acme", "shop"), ("acme", "desk"), ("b", "x")})],
+)
+def test_the_global_stop_is_a_tenants_or_everybodys(
+    desk: Desk, tenant: str, stopped: set[tuple[str, str]]
+) -> None:
+    done = json.loads(desk.order("halt", "--all", "--tenant", tenant, "--json").stdout)
+    assert done["target"] == {"tenant": tenant, "agent": "*"}
+    everybody = {("acme", "shop"), ("acme", "desk"), ("b", "x")}
+    denied = {who for who in everybody if desk.gate(who[1], who[0]).allowed(session="s").denied == "halt"}
+    assert denied == stopped
+    assert done["incident_id"] in invoke("incidents", "--data-dir", str(desk.data_dir)).stdout
+    desk.order("resume", f"{tenant}/*")
+    assert all(desk.gate(agent, tenant).allowed(session="s").allowed for tenant, agent in everybody)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says", "code"),
+    [
+        (("budget", AGENT), "say how much", 1),
+        (("degrade", AGENT, "full"), "is not a level", 1),
+        (("halt",), "say whom", 1),
+        (("halt", AGENT, "--all"), "say whom", 1),
+        (("throttle", "a//b", "5"), "is not a target", 1),
+        (("throttle", AGENT, "-5"), "", 2),
+        (("throttle", AGENT, "few"), "", 2),
+        (("revoke", AGENT), "", 2),
+    ],
+)
+def test_what_cannot_be_ordered_says_so(desk: Desk, arguments: tuple[str, ...], says: str, code: int) -> None:
+    done = invoke(*arguments[:1], "--data-dir", str(desk.data_dir), *arguments[1:])
+    assert done.returncode == code
+    assert says in done.stderr
+    assert done.stdout == ""
