@@ -18,13 +18,14 @@ Where one way is bad, a change the other way that is as certain as a critical al
 >>> def slower(change):
 ...     return change.after - change.before > 0.5
 >>> watch, series = DistributionWatch("latency", slower, log_boundary, bad="rise"), ValueSeries()
->>> for minute in range(120):
-...     usual_ms = 700 if minute < 100 else 1_500
+>>> for minute in range(220):
+...     usual_ms = 700 if minute < 200 else 1_500
 ...     calls = {log_bin(usual_ms): 2, log_bin(1.2 * usual_ms): 2}
 ...     raised = watch.observe(series, calls, 60_000 * minute)
 ...     if raised is not None:
 ...         print(minute, raised.severity, round(exp(raised.reading.before)), raised.reading.observations)
-104 critical 795 16
+200 warning 775 16
+208 critical 775 48
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from detectors.behaviour.clarification_rate import ClarificationRate
 from detectors.behaviour.completion_rate import CompletionRate
 from detectors.behaviour.confidence_calibration import ConfidenceCalibration
 from detectors.behaviour.cost_per_session import CostPerSession
+from detectors.behaviour.embedding_drift import EmbeddingDrift
 from detectors.behaviour.error_rate import ErrorRate
 from detectors.behaviour.escalation_rate import EscalationRate
 from detectors.behaviour.health_score import HealthScore
@@ -85,6 +86,7 @@ BEHAVIOUR: tuple[BehaviourDetector, ...] = (
     Latency(),
     CostPerSession(),
     OutputLength(),
+    EmbeddingDrift(),
     VersionRegression(),
     SliceRegression(),
     SloBurn(),
