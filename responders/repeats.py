@@ -56,7 +56,7 @@ def still_open(responder: Responder, channel: str) -> list[Message]:
     )
     messages: dict[str, Message] = {}
     with responder.store.reading() as connection:
-        for incident_id, page in connection.execute(statement).tuples().all():
+        for incident_id, page in connection.execute(statement).all():
             if incident_id not in messages:
                 incident = fold(event_store.events_of(connection, incident_id))
                 assert incident is not None
