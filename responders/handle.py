@@ -37,7 +37,6 @@ from responders.decide import (
     decide,
 )
 from responders.decider import correlation
-from responders.decider.paging import worst
 from responders.effects import Release
 from responders.event_store import Store
 from responders.incident import Incident
@@ -316,7 +315,7 @@ class Responder:
     def _around(self, connection: Connection, incident: Incident | None, now: datetime) -> Around:
         if incident is None:
             return NOTHING_AROUND
-        detection = worst(incident)
+        detection = incident.worst
         return Around(
             silences=[] if detection is None else causes.silences_on(connection, detection, now),
             pages_lately=causes.pages_lately(connection, incident.tenant, now),

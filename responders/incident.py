@@ -176,6 +176,12 @@ class Incident:
         """What opened it, in one line."""
         return wording.headline(self.detections[0]) if self.detections else self.summary
 
+    @property
+    def worst(self) -> Detection | None:
+        """The newest detection of the incident's severity: what a person should read first."""
+        severe = [each for each in self.detections if each.severity == self.severity]
+        return severe[-1] if severe else next(iter(self.detections), None)
+
     def containment_of(self, target: Target) -> Containment | None:
         return self.containments.get(scope_of(target))
 

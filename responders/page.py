@@ -26,6 +26,8 @@ from responders import wording
 from responders.about import About, about_of
 from responders.containment import describe
 from responders.incident import Containment, Incident
+from responders.relations import related
+from responders.wording import escape
 from schemas.detection import Detection
 
 _HEADER_CHARS: Final = 150
@@ -50,20 +52,11 @@ class Message:
         return hashlib.sha256(seen.encode()).hexdigest()
 
 
-def escape(text: str) -> str:
-    """``text`` as mrkdwn shows it literally: it cannot link, mention or call a channel.
-
-    >>> escape("<!channel> & co")
-    '&lt;!channel&gt; &amp; co'
-    """
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
 def render(incident: Incident, page: str, detections: int | None = None) -> Message:
     """The page of this transition. ``detections`` is how many the incident took in, when known."""
     status = next((each for (name, _), each in incident.pages.items() if name == page), None)
     headline = incident.headline if status is None else status.headline
-    sign, latest = _sign(incident), _worst(incident)
+    sign, latest = _sign(incident), incident.worst
     blocks: list[Block] = [
         HeaderBlock(
             text=PlainTextObject(text=_cut(f"{_sign(incident)} {headline}", _HEADER_CHARS), emoji=True)
@@ -75,15 +68,11 @@ def render(incident: Incident, page: str, detections: int | None = None) -> Mess
         SectionBlock(text=_mrkdwn("\n".join(_to_do(incident, latest)))),
         ContextBlock(elements=[_mrkdwn(_footer(incident))]),
     ]
+    if others := related(incident):
+        blocks.insert(4, SectionBlock(block_id="related", text=_mrkdwn("\n".join(others))))
     text = f"{sign} {incident.severity.upper()} {headline} ({incident.incident_id})"
     shown = tuple(block.to_dict() for block in blocks)
     return Message(escape(_cut(text, _TEXT_CHARS)), shown, about_of(incident, page, latest))
-
-
-def _worst(incident: Incident) -> Detection | None:
-    """The newest detection of the incident's severity: what a person should read first."""
-    severe = [each for each in incident.detections if each.severity == incident.severity]
-    return severe[-1] if severe else next(iter(incident.detections), None)
 
 
 def _sign(incident: Incident) -> str:
@@ -141,7 +130,8 @@ def _amount(metric: str, value: float) -> str:
 def _done(incident: Incident) -> list[str]:
     lines = [_contained(each) for each in incident.containments.values()]
     if not lines:
-        lines = ["*Nothing was stopped.* The agent goes on."]
+        whose = "Each of them says what was." if incident.listed else "The agent goes on."
+        lines = [f"*Nothing was stopped.* {whose}"]
     if incident.acknowledged_by is not None and incident.acknowledged_at is not None:
         lines.append(
             f"Acknowledged by {escape(incident.acknowledged_by)}, {_time(incident.acknowledged_at)}."
@@ -157,11 +147,23 @@ def _contained(held: Containment) -> str:
     who = escape(wording.name_of(held.target.agent))
     if held.target.session is not None:
         who += f" in session {escape(held.target.session)}"
+    if held.awaited and held.proposal is not None:
+        asked = f"✋ *Waiting for approval:* {describe(held.proposal)} {who}{_asked_since(held)}."
+        return asked if not held.active else f"{_ordered(held, who)}\n{asked}"
+    return _ordered(held, who)
+
+
+def _asked_since(held: Containment) -> str:
+    return "" if held.unanswered_at is None else f". Nobody has answered, {_time(held.unanswered_at)}"
+
+
+def _ordered(held: Containment, who: str) -> str:
     what = describe(held.wanted)
     took = _span(held.issued_at, held.applied_at)
     match held.state:
-        case "none" if held.proposed == "approve":
-            words = f"✋ *Waiting for approval:* {what} {who}."
+        case "none" if held.denied_at is not None:
+            by = escape(held.denied_by or "somebody")
+            words = f"🚫 *Denied:* {what} {who}, by {by}, {_time(held.denied_at)}."
         case "none":
             words = f"👁 *Shadow:* would have ordered {who} to {what}."
         case "requested" if held.refused_at is not None:
@@ -190,8 +192,14 @@ def _to_do(incident: Incident, detection: Detection | None) -> list[str]:
         lines.append(f"*Take it:* `watchkeeper ack {incident.incident_id}`")
     held = [each for each in incident.containments.values() if each.active]
     waiting = [_order(each) for each in incident.containments.values() if each.proposed and not each.active]
-    lines += [f"*Do it:* `{order}`" for order in waiting[:5] if order and incident.open]
-    if incident.open and not held and not any(waiting):
+    if incident.open and any(each.awaited for each in incident.containments.values()):
+        lines.append(f"*Allow it:* `watchkeeper approve {incident.incident_id}`")
+        lines.append(f"*Refuse it:* `watchkeeper deny {incident.incident_id}`")
+    else:
+        lines += [f"*Do it:* `{order}`" for order in waiting[:5] if order and incident.open]
+    if incident.listed:
+        lines.append("*What is open:* `watchkeeper incidents --open`")
+    elif incident.open and not held and not any(waiting):
         target = f"{incident.tenant}/{incident.agent}"
         lines.append(f"*Stop it:* `watchkeeper halt {_typed(target)}`")
     lines += [f"*Let it run again:* `watchkeeper resume {_typed(each.target.key)}`" for each in held[:5]]

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select
 from responders import event_store, tables, wanted
 from responders.decide import ActionRefused
 from responders.event_store import Store
-from responders.incident import Containment, Incident, PageStatus, fold
+from responders.incident import Containment, Incident, PageStatus, Related, fold
 from schemas.base import Contract, Utc, from_epoch_ms
 from schemas.control import ControlState, Target
 from schemas.detection import Detection, Severity
@@ -48,6 +48,11 @@ class ContainmentView(Contract):
     reason: str
     state: str
     proposed: str | None
+    proposal: ControlState | None
+    proposed_at: Utc | None
+    denied_at: Utc | None
+    denied_by: str | None
+    unanswered_at: Utc | None
     epoch: int | None
     command_id: str | None
     enforcement_point: str | None
@@ -74,6 +79,14 @@ class PageView(Contract):
     reason: str | None
 
 
+class RelatedView(Contract):
+    """Another incident that this one stands for."""
+
+    incident_id: str
+    agent: str
+    headline: str
+
+
 class IncidentView(Contract):
     """One incident in full, as it was after the last event of ``log``."""
 
@@ -98,6 +111,12 @@ class IncidentView(Contract):
     resolved_at: Utc | None
     resolution: str
     false_alarm: bool
+    merged_into: str | None
+    kin: list[str]
+    absorbed: list[RelatedView]
+    listed: list[RelatedView]
+    silenced_until: Utc | None
+    escalations: int
     notes: list[str]
     detections: list[Detection]
     containments: list[ContainmentView]
@@ -200,12 +219,22 @@ def view(folded: Incident, log: list[IncidentEvent]) -> IncidentView:
         resolved_at=folded.resolved_at,
         resolution=folded.resolution,
         false_alarm=folded.false_alarm,
+        merged_into=folded.merged_into,
+        kin=list(folded.kin),
+        absorbed=[_related(each) for each in folded.absorbed],
+        listed=[_related(each) for each in folded.listed],
+        silenced_until=folded.silenced_until,
+        escalations=folded.escalations,
         notes=list(folded.notes),
         detections=list(folded.detections),
         containments=[_containment(each) for each in folded.containments.values()],
         pages=[_page(each) for each in folded.pages.values()],
         log=log,
     )
+
+
+def _related(each: Related) -> RelatedView:
+    return RelatedView(incident_id=each.incident_id, agent=each.agent, headline=each.headline)
 
 
 def _containment(held: Containment) -> ContainmentView:

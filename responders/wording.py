@@ -64,5 +64,14 @@ def headline(detection: Detection) -> str:
     return f"{name_of(detection.agent)} {what}"
 
 
+def escape(text: str) -> str:
+    """``text`` as mrkdwn shows it literally: it cannot link, mention or call a channel.
+
+    >>> escape("<!channel> & co")
+    '&lt;!channel&gt; &amp; co'
+    """
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
 def name_of(agent: str) -> str:
     return "every agent" if agent == EVERY_AGENT else agent

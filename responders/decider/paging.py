@@ -135,17 +135,11 @@ def tell_anyway(draft: Draft, page: str, headline: str) -> None:
 
 def told_of(draft: Draft) -> Told:
     """Who is told of the incident: those its worst detection is for."""
-    detection = worst(draft.incident)
+    detection = draft.incident.worst
     if detection is None:
         listed = dict.fromkeys(name for each in draft.incident.listed for name in each.channels)
         return Told(tuple(listed) or draft.policy.paging.channels)
     return draft.policy.told(detection, draft.now)
-
-
-def worst(incident: Incident) -> Detection | None:
-    """The newest detection of the incident's severity."""
-    severe = [each for each in incident.detections if each.severity == incident.severity]
-    return severe[-1] if severe else next(iter(incident.detections), None)
 
 
 def _call_until_answered(draft: Draft) -> None:
@@ -200,7 +194,7 @@ def on_escalation_due(draft: Draft, number: int) -> None:
 def on_deferred_due(draft: Draft) -> None:
     """What was kept back is looked at again: told, unless somebody is on it or it is over."""
     incident = draft.incident
-    detection = worst(incident)
+    detection = incident.worst
     waiting = [each for each in incident.deferrals.values() if not _told_since(incident, each)]
     if not incident.open or incident.attended or detection is None or not waiting:
         return
@@ -324,5 +318,4 @@ __all__ = [
     "send",
     "tell",
     "tell_anyway",
-    "worst",
 ]

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from responders import actions, terminal
+from responders import actions, projections, terminal
 from responders.effects import Delivered, Permanent
-from responders.event_store import Store
+from responders.event_store import Store, events_of
 from responders.fake_slack import problem_with
 from responders.handle import Responder
+from responders.incident import Incident, fold
 from responders.page import Message, render
 from responders.policy import DEFAULT
 from responders.sender import Outgoing
@@ -73,9 +74,44 @@ def test_what_waits_for_approval_says_how_to_do_it(desk: Responder) -> None:
     assert incident is not None
     text = shown(render(incident, "opened"))
     assert "Waiting for approval: halt billing" in text
-    assert "Do it: watchkeeper halt default/billing" in text
+    assert f"Allow it: watchkeeper approve {incident.incident_id}" in text
+    assert f"Refuse it: watchkeeper deny {incident.incident_id}" in text
     text = shown(render(actions.halt(desk, "billing", "alice"), "opened"))
     assert "Ordered: billing to halt" in text
+
+
+def test_a_denied_order_says_who_said_no(desk: Responder) -> None:
+    incident = desk.detection(detection(session=None))
+    assert incident is not None
+    text = shown(render(actions.deny(desk, incident.incident_id, "alice"), "opened"))
+    assert "Denied: halt billing, by alice" in text
+    assert "watchkeeper approve" not in text
+
+
+def test_a_digest_lists_what_it_tells_and_a_cause_what_follows_from_it(desk: Responder) -> None:
+    for number in range(40):
+        desk.detection(detection(f"d-{number}", agent=f"a-{number}", session=f"s-{number}"))
+    digest = next(row for row in projections.incidents(desk.store) if row.agent == "*")
+    text = shown(render(read(desk, digest.incident_id), "digest:1"))
+    assert "30 incidents told together" in text
+    assert "16 before these: watchkeeper incidents" in text
+    assert "a-39 repeats the same call" in text
+    assert "watchkeeper halt" not in text
+    fails = {"session": None, "suggested": None, "tenant": "other"}
+    part = desk.detection(detection("hit", agent="b", detector="error_rate", **fails))
+    cause = desk.detection(detection("cause", agent="*", detector="provider_outage", **fails))
+    assert part is not None
+    assert cause is not None
+    assert f"{part.incident_id} b fails more than it used to" in shown(render(cause, "opened"))
+    text = shown(render(read(desk, part.incident_id), "opened"))
+    assert f"Part of {cause.incident_id}: go on there." in text
+
+
+def read(desk: Responder, incident_id: str) -> Incident:
+    with desk.store.reading() as connection:
+        incident = fold(events_of(connection, incident_id))
+    assert incident is not None
+    return incident
 
 
 @pytest.mark.parametrize("detector", sorted(HAPPENINGS))
@@ -147,7 +183,7 @@ async def test_a_terminal_that_takes_nothing_is_given_up(
     full.set()
 
 
-@pytest.mark.parametrize("name", ["containment", "outbox", "page"])
+@pytest.mark.parametrize("name", ["containment", "outbox", "wording"])
 def test_the_examples_in_the_docstrings_hold(name: str) -> None:
     module: Any = importlib.import_module(f"responders.{name}")
     result = doctest.testmod(module)
