@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from responders import causes, event_store, tables, wanted, wording
+from responders import causes, event_store, tables, wanted
 from responders.decide import (
     NOTHING_AROUND,
     Absorb,
@@ -143,12 +143,14 @@ class Responder:
     ) -> Incident:
         """Take in what turns out to be a consequence, though it came first."""
         causes.is_source(connection, detection, cause.incident_id)
-        headline = wording.headline(detection)
         found = causes.consequences_of(connection, cause, detection, self.policy)
-        if not found:
-            return cause
+        return self._absorb(connection, cause, found, now) if found else cause
+
+    def _absorb(
+        self, connection: Connection, cause: Incident, found: Sequence[Incident], now: datetime
+    ) -> Incident:
         for each in found:
-            self._decide(connection, MergeInto(cause.incident_id, headline), each.incident_id, now)
+            self._decide(connection, MergeInto(cause.incident_id, cause.headline), each.incident_id, now)
         absorb = Absorb(tuple(Consequence(each.incident_id, each.agent, each.headline) for each in found))
         return self._decide(connection, absorb, cause.incident_id, now) or cause
 
@@ -223,7 +225,24 @@ class Responder:
             return  # another responder has fired it
         target = wanted.target_of_scope(row["scope"]) if row["scope"] else None
         given = TimerFired(row["kind"], target, row["epoch"])
-        self._decide(connection, given, row["incident_id"], self.clock())
+        now = self.clock()
+        if row["kind"] == "page" and self._follows_after_all(connection, row["incident_id"], now):
+            return
+        self._decide(connection, given, row["incident_id"], now)
+
+    def _follows_after_all(self, connection: Connection, incident_id: str, now: datetime) -> bool:
+        """Whether its cause shows, now that its page is due: the two may have been decided about at the same
+        time, neither seeing the other.
+        """
+        incident = event_store.load(connection, incident_id)
+        if incident is None or incident.worst is None:
+            return False
+        cause_id = causes.cause_of(connection, incident.worst, self.policy)
+        cause = None if cause_id is None else event_store.load(connection, cause_id)
+        if cause is None or not correlation.follows(incident, cause, self.policy.inhibit):
+            return False
+        self._absorb(connection, cause, [incident], now)
+        return True
 
     def act(self, incident_id: str, person: str, action: Action) -> Incident:
         """What a person does about an incident.

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, select
 
-from responders import actions, policy, projections, tables
+from responders import actions, causes, policy, projections, tables
 from responders.event_store import Store, events_of
 from responders.handle import Responder
 from responders.incident import Incident, fold
@@ -194,6 +194,24 @@ def test_a_consequence_waits_for_its_cause_and_pages_when_none_comes(desk: Respo
     desk.fire_timers()
     desk.fire_timers()
     assert pages(desk) == [(own.incident_id, "opened")]
+
+
+def test_a_cause_and_a_consequence_that_missed_each_other_meet_before_anyone_is_paged(
+    desk: Responder, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two responders decide at the same time, neither seeing what the other has not committed."""
+    own = desk.detection(hit(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(causes, "consequences_of", lambda *_: [])
+        cause = desk.detection(outage())
+    assert own is not None
+    assert cause is not None
+    assert of(desk, own.incident_id).open
+    clock.pass_seconds(21)
+    desk.fire_timers()
+    assert of(desk, own.incident_id).merged_into == cause.incident_id
+    assert [each.incident_id for each in of(desk, cause.incident_id).absorbed] == [own.incident_id]
+    assert pages(desk) == [(cause.incident_id, "opened")]
 
 
 def test_a_fleet_detection_of_several_agents_is_one_incident(desk: Responder) -> None:
