@@ -1,9 +1,15 @@
-"""`GET /v1/allow`: may this call be made? For an enforcement point outside the agent, such as a proxy."""
+"""`GET /v1/allow`: may this call be made? For an enforcement point outside the agent, such as a proxy.
+
+Two forms, each of which reads one thing only, so that an agent behind a proxy cannot add to what the proxy
+says of it. `/v1/allow?agent=…&session=…` reads the query. `/v1/allow/`, with anything after it (Envoy appends
+the agent's own path and query) and whatever the method, reads the headers `X-Watchkeeper-Agent`,
+`X-Watchkeeper-Session` and so on.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,6 +21,7 @@ from watchkeeper_client.gate import DEFAULT_HEARD_WITHIN_MS, FailMode
 from watchkeeper_client.spending import Call
 from watchkeeper_client.wanted import Decision, WantedState
 
+_HEADER = "x-watchkeeper-"
 _MAX_NAME_CHARS = 256
 _MAX_DIGITS = 15
 
@@ -68,15 +75,34 @@ class Allow:
         self._decider = decider
         self._metrics = metrics
 
-    async def allow(self, request: Request) -> Response:
-        """200 or 403, with the reason as JSON."""
-        agent = _name(request, "agent")
+    async def by_query(self, request: Request) -> Response:
+        """200 or 403, with the reason as JSON, about the call that the query tells of."""
+        given = dict(request.query_params)
+        if len(given) != len(request.query_params.multi_items()):
+            raise ApiError(400, "twice", "say each of agent, session, tool … once")
+        return self._answer(given)
+
+    async def by_headers(self, request: Request) -> Response:
+        """The same about the call that the headers tell of."""
+        given: dict[str, str] = {}
+        for header, value in request.headers.items():
+            if header.startswith(_HEADER):
+                if header in given:
+                    raise ApiError(400, "twice", f"send {header} once")
+                given[header] = value
+        return self._answer({header.removeprefix(_HEADER): value for header, value in given.items()})
+
+    def _answer(self, given: Mapping[str, str]) -> Response:
+        agent = _name(given, "agent")
         if agent is None:
             raise ApiError(
-                400, "agent_missing", "say whose call it is: /v1/allow?agent=NAME&session=ID&tool=NAME"
+                400,
+                "agent_missing",
+                "say whose call it is: /v1/allow?agent=NAME&session=ID&tool=NAME, or /v1/allow/ with headers "
+                "X-Watchkeeper-Agent, X-Watchkeeper-Session, X-Watchkeeper-Tool",
             )
-        tenant, session = _name(request, "tenant"), _name(request, "session")
-        decision = self._decider.decide(tenant or "default", agent, session, _call(request))
+        tenant, session = _name(given, "tenant"), _name(given, "session")
+        decision = self._decider.decide(tenant or "default", agent, session, _call(given))
         self._metrics.allow.labels(decision.denied or "allowed").inc()
         answer = {
             "allowed": decision.allowed,
@@ -87,31 +113,33 @@ class Allow:
             "command_id": decision.command_id,
         }
         headers = {"Cache-Control": "no-store"}
+        if decision.denied is not None:
+            headers["X-Watchkeeper-Denied"] = decision.denied
         if decision.retry_after_ms is not None:
             headers["Retry-After"] = str(max(1, round(decision.retry_after_ms / 1000)))
         body = {name: value for name, value in answer.items() if value not in (None, "")}
         return JSONResponse(body, 200 if decision.allowed else 403, headers)
 
 
-def _call(request: Request) -> Call:
+def _call(given: Mapping[str, str]) -> Call:
     """What the enforcement point knows of the call. `irreversible=true` makes it need an `approval`."""
-    targets = request.query_params.get("targets", "1")
+    targets = given.get("targets") or "1"
     if not targets.isascii() or not targets.isdigit() or len(targets) > _MAX_DIGITS:
         raise ApiError(400, "not_a_number", "targets must say how many recipients or rows: &targets=20")
-    irreversible = request.query_params.get("irreversible", "false")
+    irreversible = given.get("irreversible") or "false"
     if irreversible not in {"true", "false"}:
         raise ApiError(400, "not_a_truth", "irreversible must be true or false: &irreversible=true")
     return Call(
-        _name(request, "tool"),
-        effect=_name(request, "effect"),
+        _name(given, "tool"),
+        effect=_name(given, "effect"),
         targets=int(targets),
-        approval=_name(request, "approval"),
+        approval=_name(given, "approval"),
         irreversible=irreversible == "true",
     )
 
 
-def _name(request: Request, parameter: str) -> str | None:
-    value = request.query_params.get(parameter)
+def _name(given: Mapping[str, str], parameter: str) -> str | None:
+    value = given.get(parameter)
     if value is not None and len(value) > _MAX_NAME_CHARS:
         raise ApiError(400, "too_long", f"{parameter} is longer than {_MAX_NAME_CHARS} characters")
     return value or None

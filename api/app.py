@@ -27,6 +27,9 @@ from api.ports import Actions, Decider, Incidents, Producer, Readiness, SlackHan
 from api.security import Access
 from api.slack import SlackInteractions
 
+# An auth request that carries the method of the call it is about.
+_ANY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -86,7 +89,8 @@ def _routes(
         Route("/v1/incidents/{incident_id}/resolve", incidents.resolve, methods=["POST"]),
         Route("/v1/agents", incidents.agents),
         Route("/v1/control", incidents.control, methods=["POST"]),
-        Route("/v1/allow", allow.allow),
+        Route("/v1/allow", allow.by_query),
+        Route("/v1/allow/{path:path}", allow.by_headers, methods=_ANY_METHOD),
         Route("/v1/events", ingest.events, methods=["POST"]),
         Route("/v1/traces", ingest.traces, methods=["POST"]),
         Route("/v1/logs", ingest.logs, methods=["POST"]),

@@ -131,7 +131,7 @@ async def _api(settings: Settings) -> AsyncIterator[_Api]:
     options = client_options(settings.kafka)
     producer = _Producer(acks="all", **options)
     state = WantedState(trusted, enforcement_point=_ENFORCEMENT_POINT)
-    decider = WantedDecider(state)
+    decider = WantedDecider(state, settings.http.allow_fail_mode)
     health, board = _Health(decider), HealthBoard()
     acts = ResponderActions(responder)
     secret = settings.slack.signing_secret

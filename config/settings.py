@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -79,6 +80,10 @@ class HttpSettings(_Section):
         default=None,
         description="What state-changing requests must carry; default: made in the data directory.",
     )
+    allow_fail_mode: Literal["open", "closed"] = Field(
+        default="open",
+        description="What /v1/allow answers while agent.control is not heard: what was last heard, or no.",
+    )
 
 
 class SlackSettings(_Section):
@@ -89,25 +94,41 @@ class SlackSettings(_Section):
     base_url: str = "https://slack.com/api/"
 
 
+def _http_address(text: str) -> str:
+    """Never quotes it: an address may hold a secret."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an address that starts with https:// or http://")
+    return text
+
+
+def _secret_http_address(secret: SecretStr) -> SecretStr:
+    _http_address(secret.get_secret_value())
+    return secret
+
+
+HttpAddress = Annotated[str, AfterValidator(_http_address)]
+
+
 class PagerDutySettings(_Section):
     """One service's integration of the Events API v2. ``severities`` are PagerDuty's for ours."""
 
     routing_key: SecretStr
-    base_url: str = "https://events.pagerduty.com"
+    base_url: HttpAddress = "https://events.pagerduty.com"
     severities: Mapping[Severity, Literal["critical", "error", "warning", "info"]] = {}
 
 
 class WebhookSettings(_Section):
     """A receiver of signed pages. ``secret``: ``whsec_`` and base64, or any text of 24 characters or more."""
 
-    url: SecretStr
+    url: Annotated[SecretStr, AfterValidator(_secret_http_address)]
     secret: Annotated[SecretStr, Field(min_length=24)]
 
 
 class AlertmanagerSettings(_Section):
     """Every member of the cluster by its URL; ``labels`` go onto every alert, to route it."""
 
-    urls: tuple[str, ...] = ()
+    urls: tuple[HttpAddress, ...] = ()
     labels: Mapping[Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")], str] = {}
     authorization: SecretStr | None = Field(
         default=None, description="The Authorization header, as 'Bearer …' or 'Basic …'."

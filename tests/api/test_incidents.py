@@ -161,6 +161,28 @@ def test_allow_passes_whom_it_is_about(client: TestClient, parts: Remembering) -
     ]
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_a_proxy_that_appends_the_agents_own_path_says_it_in_headers(
+    client: TestClient, parts: Remembering, method: str
+) -> None:
+    headers = {"X-Watchkeeper-Agent": "support", "X-Watchkeeper-Session": "s-1", "X-Watchkeeper-Tool": "mail"}
+    answer = client.request(method, "/v1/allow/tools/mail?agent=other&tool=search", headers=headers)
+    assert answer.status_code == 200
+    assert client.get("/v1/allow?agent=support", headers={"X-Watchkeeper-Agent": "other"}).status_code == 200
+    assert parts.decided == [
+        ("default", "support", "s-1", Call("mail")),
+        ("default", "support", None, Call()),
+    ]
+
+
+def test_who_is_named_twice_is_not_guessed_at(client: TestClient, parts: Remembering) -> None:
+    assert client.get("/v1/allow?agent=support&agent=other").status_code == 400
+    twice = [("X-Watchkeeper-Agent", "support"), ("X-Watchkeeper-Agent", "other")]
+    assert client.get("/v1/allow/", headers=twice).status_code == 400
+    assert client.get("/v1/allow/?agent=support").status_code == 400
+    assert parts.decided == []
+
+
 @pytest.mark.parametrize("query", ["targets=-1", "targets=many", "targets=²", "irreversible=maybe"])
 def test_allow_refuses_what_it_cannot_read(client: TestClient, query: str) -> None:
     assert client.get(f"/v1/allow?agent=support&{query}").status_code == 400
@@ -177,6 +199,7 @@ def test_a_denial_says_why_and_when(client: TestClient, parts: Remembering) -> N
     parts.decision = Decision(False, "throttle", "full", "throttle", "too fast", "cmd-1", 2_400.0)
     answer = client.get("/v1/allow?agent=support")
     assert (answer.status_code, answer.headers["retry-after"]) == (403, "2")
+    assert answer.headers["x-watchkeeper-denied"] == "throttle"
     assert answer.json() == {
         "allowed": False,
         "mode": "throttle",
