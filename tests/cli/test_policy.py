@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from config.policy_file import PolicyError
+from config.settings import Settings
+from responders.event_store import Store
+from responders.handle import Responder
+from responders.policy import DEFAULT, Policy, parse
 from schemas.detection import DETECTION, Detection
 
 LOOP = Detection(
@@ -29,9 +34,15 @@ LOOP = Detection(
     suggested={"mode": "halt"},
 )
 
+SET_UP = {
+    "WATCHKEEPER_SLACK__BOT_TOKEN": "xoxb-1",
+    "WATCHKEEPER_PAGERDUTY__ONCALL__ROUTING_KEY": "f" * 32,
+}
+"""The channels that the policies here name."""
+
 
 def call(*arguments: str) -> str:
-    result = CliRunner().invoke(app, ["policy", *arguments])
+    result = CliRunner().invoke(app, ["policy", *arguments], env=SET_UP)
     assert result.exit_code == 0, result.output
     return result.stdout
 
@@ -94,3 +105,33 @@ def test_explain_says_what_would_be_done() -> None:
     said = json.loads(call("explain", "tool_loop", "default/billing/s-1", "--suggests", "halt", "--json"))
     assert said["containment"] == "halt"
     assert said["paged"] == "at once"
+
+
+def test_the_documented_policy_is_one() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
+    blocks = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 4
+    shown = parse("\n".join(blocks), "docs/policy.md")
+    assert shown.model_fields_set == set(Policy.model_fields) - {"objective"}
+
+
+def test_what_a_person_says_is_kept(tmp_path: Path) -> None:
+    """A silence, a false alarm, and what they come to, by the command line."""
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(app, [*arguments, "--data-dir", str(tmp_path)])
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.stdout
+
+    assert "billing is silent until" in run(
+        "silence", "billing", "--minutes", "30", "--detector", "tool_loop"
+    )
+    store = Store.open(Settings(data_dir=tmp_path).database_url)
+    incident = Responder(store, DEFAULT.with_channels("terminal")).detection(LOOP)
+    store.close()
+    assert incident is not None
+    assert incident.deferrals["opened"].reason == "silence"
+    run("resolve", incident.incident_id, "--false-alarm")
+    (loop,) = json.loads(run("incidents", "--precision", "--json"))
+    assert (loop["detector"], loop["false_alarms"], loop["precision"]) == ("tool_loop", 1, 0.0)
+    assert json.loads(run("db", "rebuild", "--json")) == {"incidents": 0, "causes": 0, "paged": 0}
