@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
-from typing import Literal
-
-import aiohttp
+from typing import TYPE_CHECKING, Literal
 
 from cli.common import ensure_data_dir
 from cli.errors import UserError
 from config.settings import Settings
+
+if TYPE_CHECKING:
+    from responders.channels import Checked
 
 Verdict = Literal["ok", "note", "wrong"]
 
@@ -53,7 +54,7 @@ async def examine(settings: Settings, timeout_s: float) -> list[Finding]:
                     "see that it runs and can be reached",
                 )
             )
-    return findings
+    return [*findings, *await _channels(settings, timeout_s)]
 
 
 async def _data_dir(settings: Settings) -> Finding:
@@ -113,25 +114,60 @@ async def _keys(settings: Settings) -> Finding:
 
 
 async def _paging(settings: Settings) -> Finding:
-    from responders.slack import SlackChannel, SlackRefusedError
+    """Who is told, and whether everyone whom the policy names is set up."""
+    from responders import actions, channels
+    from responders.policy import PolicyError
 
-    slack = settings.slack
-    if slack.bot_token is None:
+    try:
+        policy = actions.installation_policy(settings)
+        channels.must_know(policy, settings)
+    except PolicyError as error:
+        return Finding("paging", "wrong", str(error), "correct the policy: watchkeeper policy check")
+    if channels.names(settings) == ("terminal",):
         return Finding(
             "paging",
             "note",
-            "no Slack token: pages go to the terminal and the HTTP API",
-            "set WATCHKEEPER_SLACK__BOT_TOKEN and WATCHKEEPER_SLACK__CHANNEL to page in Slack",
+            "no channel is set up: pages go to the terminal and the HTTP API",
+            "set WATCHKEEPER_SLACK__BOT_TOKEN and WATCHKEEPER_SLACK__CHANNEL to page in Slack, or see"
+            " docs/channels.md",
         )
-    async with aiohttp.ClientSession() as session:
-        channel = SlackChannel(slack.bot_token.get_secret_value(), slack.channel, slack.base_url, session)
-        try:
-            team = await channel.check()
-        except SlackRefusedError as error:
-            return Finding("paging", "wrong", *_split(error))
-    if not team:
-        return Finding("paging", "wrong", "Slack does not answer", "check the network, then run doctor again")
-    return Finding("paging", "ok", f"pages go to {slack.channel} of {team}")
+    return Finding("paging", "ok", f"pages go to {', '.join(policy.channels)}")
+
+
+async def _channels(settings: Settings, timeout_s: float) -> list[Finding]:
+    """Every channel that can say whether it would take a page."""
+    from responders import channels
+    from responders.actions import installation_policy
+    from responders.http_channel import ChannelError
+    from responders.policy import DEFAULT, PolicyError
+
+    try:
+        policy = installation_policy(settings)
+    except PolicyError:
+        policy = DEFAULT
+    try:
+        async with channels.open_channels(settings, policy) as opened:
+            asked = [each for each in opened.values() if isinstance(each, channels.Checked)]
+            return list(await asyncio.gather(*(_channel(each, timeout_s) for each in asked)))
+    except ChannelError as error:
+        return [Finding("channels", "wrong", *_split(error))]
+
+
+async def _channel(channel: Checked, timeout_s: float) -> Finding:
+    from responders.http_channel import ChannelError
+    from responders.slack import SlackRefusedError
+
+    try:
+        found = await asyncio.wait_for(channel.check(), timeout_s)
+    except (ChannelError, SlackRefusedError) as error:
+        return Finding(channel.name, "wrong", *_split(error))
+    except TimeoutError:
+        return Finding(
+            channel.name, "wrong", f"no answer within {timeout_s:.0f} s", "see that it can be reached"
+        )
+    if not found:
+        return Finding(channel.name, "wrong", "does not answer", "check the network, then run doctor again")
+    return Finding(channel.name, "ok", found)
 
 
 def _split(error: Exception, advice: str = "") -> tuple[str, str]:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import agents, containment, engine, incidents, policy, replay, setup
+from cli import agents, channels, containment, engine, incidents, policy, replay, setup
 from config.errors import CorrectableError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ containment.register(app)
 agents.register(app)
 replay.register(app)
 policy.register(app)
+channels.register(app)
 setup.register(app)
 
 

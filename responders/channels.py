@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
+from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
 import aiohttp
@@ -31,8 +32,11 @@ SLACK: Final = "slack:"
 class Checked(Protocol):
     """A channel that can say whether it would take a page."""
 
+    @property
+    def name(self) -> str: ...
+
     async def check(self) -> str:
-        """What was found. Raises ChannelError."""
+        """What was found; empty when it does not answer. Raises ChannelError or SlackRefusedError."""
 
 
 def names(settings: Settings) -> tuple[str, ...]:
@@ -66,18 +70,20 @@ def unknown(policy: Policy, settings: Settings) -> tuple[str, ...]:
     )
 
 
-def must_know(policy: Policy, settings: Settings) -> None:
-    """Raises PolicyError, with file and line, for a channel that is not set up."""
+def must_know(policy: Policy, settings: Settings, file: Path | None = None) -> None:
+    """Raises PolicyError, with file and line, for a channel that is not set up. ``file`` is the policy's,
+    when it is not the settings'.
+    """
     missing = unknown(policy, settings)
     if not missing:
         return
-    where = "policy"
-    if settings.policy is not None:
-        lines = policy_file.read(settings.policy).splitlines()
+    where, path = "policy", file or settings.policy
+    if path is not None:
+        lines = policy_file.read(path).splitlines()
         line = next((number for number, text in enumerate(lines, 1) if missing[0] in text), 1)
-        where = f"{settings.policy}:{line}"
+        where = f"{path}:{line}"
     raise PolicyError(
-        f"{where}: no channel {missing[0]} is set up: use one of {', '.join(names(settings))}, or set it up"
+        f"{where}: no channel {missing[0]} is set up: name one of {', '.join(names(settings))}, or set it up"
         " as docs/channels.md shows"
     )
 
