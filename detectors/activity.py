@@ -138,6 +138,8 @@ class Activity(msgspec.Struct, omit_defaults=True, kw_only=True):
     throttled: int = 0
     refusals: int = 0
     refusals_known: int = 0
+    echo_calls: int = 0
+    echo_refusals: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cost_known_calls: int = 0
@@ -244,7 +246,7 @@ def _add_session_end(activity: Activity, event: Any, facts: Any) -> None:
         _calibrate(activity, "outcome", facts, right=RIGHT[outcome])
 
 
-def _add_llm_call(activity: Activity, event: Any, _facts: Any) -> str | None:
+def _add_llm_call(activity: Activity, event: Any, facts: Any) -> str | None:
     activity.llm_calls += 1
     sent, received, refusal, cost_usd = event.input_tokens, event.output_tokens, event.refusal, event.cost_usd
     activity.input_tokens += sent if sent < MAX_CALL_TOKENS else MAX_CALL_TOKENS
@@ -252,6 +254,9 @@ def _add_llm_call(activity: Activity, event: Any, _facts: Any) -> str | None:
     if refusal is not None:
         activity.refusals_known += 1
         activity.refusals += refusal
+        if facts.echo:
+            activity.echo_calls += 1
+            activity.echo_refusals += refusal
     if cost_usd is None:
         activity.cost_unknown_calls += 1
     else:

@@ -48,9 +48,10 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     so that an agent with a skewed clock is neither early nor late. `declared_tools` and `credentials` (those
     declared at a start) are the names' hashes, joined; `foreign_credentials` are hashes of agent and
     credential of those used undeclared.
-    `makeups` is what each agent is made of as far as it has said, `confidence` the last one stated,
-    `judged` the last scores of a few evaluations, `errors` calls that failed, `effects` tool calls that
-    succeeded and name an effect.
+    `makeups` is what each agent is made of as far as it has said, `confidence` the last one stated, `echo`
+    whether the last call that could have refused came within `echoing` calls of a refusal, `judged` the last
+    scores of a few evaluations, `errors` calls that failed, `effects` tool calls that succeeded and name an
+    effect.
     `taught`: there is nothing more to learn from this session; `told`: it has ended, and was summed up.
     `opened_hour` (hours since 1970, of the first event) tells a session from one of the same name that was
     forgotten before.
@@ -90,6 +91,8 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     foreign_credentials: bytes = b""
     makeups: dict[str, Makeup] = {}
     confidence: float | None = None
+    echo: bool = False
+    echoing: int = 0
     judged: dict[str, float] = {}
     errors: int = 0
     effects: int = 0

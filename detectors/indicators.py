@@ -63,6 +63,11 @@ def _canaries(activity: Activity) -> Sums:
     return _rate(sum(run.calls for run in runs), sum(run.errors for run in runs))
 
 
+def _refusals(activity: Activity) -> Sums:
+    """What is asked again after a refusal is refused again: a session's calls soon after one count not."""
+    return _rate(activity.refusals_known - activity.echo_calls, activity.refusals - activity.echo_refusals)
+
+
 def _errors(activity: Activity) -> Sums:
     return _rate(activity.llm_calls + activity.tool_calls, activity.llm_errors + activity.tool_errors)
 
@@ -76,7 +81,7 @@ def _dollars(log_micro_usd: float) -> float:
 
 
 ALL: Final = (
-    Indicator("refusal_rate", "rate", "rise", lambda a: _rate(a.refusals_known, a.refusals)),
+    Indicator("refusal_rate", "rate", "rise", _refusals),
     Indicator("error_rate", "rate", "rise", _errors),
     Indicator("escalation_rate", "rate", "rise", lambda a: _rate(a.sessions_ended, a.sessions_escalated)),
     Indicator("clarification_rate", "rate", "both", lambda a: _rate(a.sessions_ended, a.sessions_clarified)),

@@ -42,6 +42,8 @@ SEEN_STEP_BYTES: Final = DIGEST_BYTES * 16
 MAX_DECLARED_BYTES: Final = 8 * 512
 MAX_AGENTS: Final = 16
 MAX_JUDGED: Final = 2
+REFUSAL_ECHO: Final = 5
+"""So many calls after a refusal tell of what was refused, not of how often something is."""
 MADE_UP: Final = frozenset({"llm.call", "retrieval"})
 """Event types that always say something of what their agent is made of."""
 MAX_DROPPED: Final = 128
@@ -426,6 +428,9 @@ class SessionPipeline:
             facts.cost_unknown_calls += 1
         else:
             facts.cost_usd += min(event.cost_usd, MAX_CALL_USD)
+        if event.refusal is not None:
+            facts.echo = facts.echoing > 0
+            facts.echoing = REFUSAL_ECHO if event.refusal else max(0, facts.echoing - 1)
         if event.confidence is not None:
             facts.confidence = event.confidence
         if event.status == "error":

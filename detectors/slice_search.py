@@ -32,10 +32,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import betaln, xlog1py, xlogy
 
 from detectors.activity import Activity, Moments
 from detectors.slice_table import Floats
+
+Flags = NDArray[np.bool_]
 
 WIDTH: Final = 10
 BLOCK, BLOCK_BAD, KNOWN, KNOWN_BAD, SINCE, SINCE_BAD, SMALL, LARGE, RUN, BEGAN = range(WIDTH)
@@ -180,8 +183,8 @@ def close_block(table: Floats, measure: Measure, kind: Kind, minute: int, held: 
     table[:, SINCE_BAD] += bad
     long = table[:, SINCE] > np.maximum(LONGEST_RUN, table[:, KNOWN])
     learned = (held == 0) & ((table[:, RUN] <= 0) | long)
-    for known, since in ((KNOWN, SINCE), (KNOWN_BAD, SINCE_BAD)):
-        table[learned, known] += table[learned, since]
+    for kept, since in ((KNOWN, SINCE), (KNOWN_BAD, SINCE_BAD)):
+        table[learned, kept] += table[learned, since]
         table[learned, since] = 0.0
     table[learned, RUN] = 0.0
     table[learned, BEGAN] = minute
@@ -242,7 +245,7 @@ def _references(table: Floats, measure: Measure, kind: Kind, held: Floats) -> tu
     return (bad + kind.prior) / (known + weight), (others_bad + kind.prior) / (others + weight)
 
 
-def _allowed(table: Floats, kind: Kind, own: Floats, rest: Floats, known: Floats) -> Floats:
+def _allowed(table: Floats, kind: Kind, own: Floats, rest: Floats, known: Flags) -> Floats:
     """How bad a slice may well be: its reference, as much higher as that may be off; slices of which little
     is known may be rather worse than the rest, for slices differ.
     """

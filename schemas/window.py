@@ -99,6 +99,10 @@ class Activity(Contract):
     throttled: Count = Field(default=0, description="Of llm_errors: rate limits and overload.")
     refusals: Count = 0
     refusals_known: Count = Field(default=0, description="Calls that said whether they refused.")
+    echo_calls: Count = Field(
+        default=0, description="Of refusals_known: soon after a refusal in the same session."
+    )
+    echo_refusals: Count = Field(default=0, description="Of refusals: the same. They tell of one cause.")
     input_tokens: Count = 0
     output_tokens: Count = 0
     cost_known_calls: Count = 0

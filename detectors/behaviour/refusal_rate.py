@@ -3,8 +3,9 @@
 Statistic: the mixture e-detector of `detectors.sequential.rate` on (calls that said whether they refused,
 calls that refused) of each frame, at the levels of `detectors.false_alarms`. Unit: share of LLM calls.
 Source: R 1, an agent began refusing and every trace stayed clean; Shin, Ramdas and Rinaldo (2022) for the
-test. Calls that do not say whether they refused are unknown and count as nothing, not as answers. Critical is
-a rise to at least twice the rate.
+test. Calls that do not say whether they refused are unknown and count as nothing, not as answers; nor do
+those of a session soon after a refusal, which mostly ask the same again. Critical is a rise to at least twice
+the rate.
 
 >>> from detectors.testing import run_windows, window
 >>> healthy = [window(number, llm_calls=20, refusals_known=20, refusals=number % 2) for number in range(60)]
@@ -25,6 +26,7 @@ from typing import ClassVar
 import msgspec
 
 from detectors.base import NOTHING, Detection, Window, WindowContext
+from detectors.indicators import read
 from detectors.sequential.onsets import Reading
 from detectors.sequential.rate import RateChange
 from detectors.watch import Raised, RateSeries, RateWatch, Watch
@@ -47,7 +49,7 @@ class RefusalRate:
     )
 
     name: ClassVar[str] = "refusal_rate"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     class State(msgspec.Struct):
         """One series."""
@@ -55,8 +57,8 @@ class RefusalRate:
         series: RateSeries = msgspec.field(default_factory=RateSeries)
 
     def update(self, state: State, window: Window, context: WindowContext) -> Iterable[Detection]:
-        activity = context.activity
-        raised = self.watch.observe(state.series, activity.refusals_known, activity.refusals, window.start_ms)
+        calls, refusals, _ = read(self.name, context.activity)
+        raised = self.watch.observe(state.series, calls, refusals, window.start_ms)
         context.standings[self.name] = self.watch.standing(state.series, self.name)
         return NOTHING if raised is None else (self._detection(raised, window, context),)
 

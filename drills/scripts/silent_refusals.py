@@ -9,7 +9,7 @@ from drills.script import Act, Drill, Script, llm_call
 _BASELINE_REQUESTS = 3_000
 _MOST_FAULTY_REQUESTS = 600
 _QUICK_PAUSE_MS = 12
-_PAUSE_MS = 30
+_PAUSE_MS = 60
 _RATE_BEFORE = 0.02
 _RATE_AFTER = 0.08
 
