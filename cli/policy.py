@@ -40,11 +40,14 @@ def register(to: typer.Typer) -> None:
 @app.command()
 def check(file: PolicyFile = None, config: Config = None, as_json: Json = False) -> None:
     """Says whether a policy can be used. What is wrong is said with file, line and key, exit 1."""
-    policy = _policy(file, config)
+    from responders.channels import must_know
+
+    policy, settings = _policy(file, config), settings_from(config)
+    must_know(policy, settings, file)
     if as_json:
         print_json(policy.model_dump(mode="json", by_alias=True))
         return
-    name = file or settings_from(config).policy or "the default policy"
+    name = file or settings.policy or "the default policy"
     counts = {
         "routes": len(policy.route),
         "containment rules": len(policy.containment.rules),
