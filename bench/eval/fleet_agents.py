@@ -52,12 +52,12 @@ class Kind:
 
 
 KINDS: Final = (
-    Kind("support", 30, 80, "consumer", 6, (0.005, 0.04), (90, 220)),
-    Kind("coding", 14, 9, "office", 6, (0.0005, 0.004), (120, 300)),
-    Kind("extraction", 18, 180, "office", 1.5, (0.0005, 0.003), (150, 500)),
-    Kind("pair", 14, 22, "office", 4, (0.002, 0.01), (150, 400)),
-    Kind("router", 12, 320, "global", 6, (0.001, 0.01), (8, 16)),
-    Kind("batch", 12, 60, "nightly", 20, (0.0005, 0.005), (300, 900)),
+    Kind("support", 30, 60, "consumer", 6, (0.005, 0.04), (90, 220)),
+    Kind("coding", 14, 8, "office", 6, (0.0005, 0.004), (120, 300)),
+    Kind("extraction", 18, 130, "office", 1.5, (0.0005, 0.003), (150, 500)),
+    Kind("pair", 14, 18, "office", 4, (0.002, 0.01), (150, 400)),
+    Kind("router", 12, 240, "global", 6, (0.001, 0.01), (8, 16)),
+    Kind("batch", 12, 45, "nightly", 20, (0.0005, 0.005), (300, 900)),
 )
 _HUMPS: Final[dict[str, tuple[float, float, tuple[tuple[float, float, float], ...]]]] = {
     # Floor, share of a weekday's traffic at the weekend, and humps: hour, width in hours, height.
