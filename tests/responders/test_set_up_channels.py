@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,7 @@ from responders import actions, channels, policy, service
 from responders.http_channel import ChannelError
 from responders.policy import PolicyError
 from responders.trial import try_channel
+from responders.webhook import key_of, signature
 from tests.responders.receivers import FakePagerDuty
 from tests.responders.world import START
 
@@ -131,6 +135,25 @@ async def test_what_only_the_channel_can_tell_is_said_without_its_secrets(tmp_pa
             async with channels.open_channels(Settings(**each), policy.DEFAULT):
                 pass
         assert secret not in str(caught.value)
+
+
+def test_what_the_documentation_shows_is_taken(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "channels.md").read_text()
+    file = tmp_path / "watchkeeper.toml"
+    file.write_text("\n".join(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)))
+    shown = load(file)
+    assert channels.names(shown) == (*NAMES, "apprise:phone")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    receiver: dict[str, Any] = {}
+    exec(code, receiver)
+    secret, now = shown.webhook["ops"].secret, str(int(time.time()))
+    headers = {
+        "webhook-id": "page_1",
+        "webhook-timestamp": now,
+        "webhook-signature": signature(key_of(secret), "page_1", now, b"{}"),
+    }
+    assert receiver["verified"](secret.get_secret_value(), headers, b"{}")
+    assert not receiver["verified"](secret.get_secret_value(), headers, b"{ }")
 
 
 async def test_a_test_page_says_that_it_is_one_and_is_over_at_once() -> None:
