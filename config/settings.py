@@ -145,7 +145,11 @@ class Settings(BaseSettings):
     """Everything a process is told from outside."""
 
     model_config = SettingsConfigDict(
-        env_prefix="WATCHKEEPER_", env_nested_delimiter="__", extra="ignore", frozen=True
+        env_prefix="WATCHKEEPER_",
+        env_nested_delimiter="__",
+        env_ignore_empty=True,  # what .env leaves empty is not set
+        extra="ignore",
+        frozen=True,
     )
 
     data_dir: Path = Path(".watchkeeper")

@@ -62,6 +62,13 @@ def test_a_channel_can_be_set_up_by_variables_alone(monkeypatch: pytest.MonkeyPa
     assert channels.names(load()) == ("terminal", "pagerduty:oncall", "alertmanager")
 
 
+def test_a_variable_that_is_left_empty_sets_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATCHKEEPER_SLACK__BOT_TOKEN", "")
+    monkeypatch.setenv("WATCHKEEPER_POLICY", "")
+    assert load().policy is None
+    assert channels.names(load()) == ("terminal",)
+
+
 def test_without_slack_whatever_is_set_up_is_paged(settings: Settings) -> None:
     assert actions.installation_policy(settings).paging.channels == NAMES[1:]
     assert actions.installation_policy(Settings()).paging.channels == ("terminal",)
