@@ -8,6 +8,9 @@ Shiryaev-Roberts sum over onsets (`detectors.sequential.onsets`). The variance i
 (von Neumann, 1941), which a shift does not enlarge; topics come in runs of blocks, so that blocks count for
 fewer by how much further apart longer runs lie than that (as in `detectors.distributions`).
 
+An hour in which all ask about one thing moves the centroid, too, and passes. So a drift is told of once it is
+`LASTING_MS` old and the latest embeddings still lie at least halfway; critical is one of a day.
+
 >>> import numpy as np
 >>> from detectors.embeddings import EmbeddingSums
 >>> random, series, watch = np.random.default_rng(7), CentroidSeries(), CentroidWatch("embedding_drift")
@@ -15,10 +18,10 @@ fewer by how much further apart longer runs lie than that (as in `detectors.dist
 ...     sums = EmbeddingSums()
 ...     for each in random.normal(0.2 if at < 100 else [0.5] * 4 + [0.2] * 12, 0.3, (16, 16)):
 ...         sums.add(each.tolist())
-...     raised = watch.observe(series, sums, at)
+...     raised = watch.observe(series, sums, 3_600_000 * at)
 ...     if raised is not None:
 ...         print(at, raised.severity, round(raised.reading.after, 2))
-103 warning 0.98
+107 warning 0.96
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ import msgspec
 import numpy as np
 
 from detectors.base import Standing
-from detectors.embeddings import MICRO, PROJECTIONS, EmbeddingSums
+from detectors.embeddings import MICRO, PROJECTIONS, EmbeddingSums, project
 from detectors.sequential import onsets
 from detectors.sequential.evidence import Floats, log_sum_exp, weigh
 from detectors.sequential.onsets import History, Reading, Spans
@@ -50,8 +53,10 @@ PRESUMED: Final = 2.0
 MEMORY: Final = 200.0
 RECENT: Final = 4.0
 """Blocks in the centroid that is told of, fading."""
-SMALLEST: Final = 0.3
+SMALLEST: Final = 0.4
 """Shifts of the centroid below this, in spreads of an embedding, are of no practical meaning."""
+LASTING_MS: Final = 6 * 3_600_000
+SEVERE_MS: Final = 24 * 3_600_000
 SEVERE_COSINE: Final = 0.82
 SCALE: Final = 10_000
 """Projections are kept in ten-thousandths, which take three bytes."""
@@ -120,9 +125,10 @@ class CentroidWatch:
             variance = float(np.mean(series.variances)) / float(shift @ shift)
             return weight * (0.25 - along) / (2.0 * variance)
 
-        watch: Watch[CentroidSeries] = Watch(
-            self.detector, lambda reading: reading.after < SEVERE_COSINE, seasonal=False
-        )
+        def severe(reading: Reading) -> bool:
+            return reading.after < SEVERE_COSINE and at_ms - reading.began >= SEVERE_MS
+
+        watch: Watch[CentroidSeries] = Watch(self.detector, severe, seasonal=False)
         return watch.observe(
             series,
             count=waiting.count,
@@ -223,7 +229,8 @@ def _read(series: CentroidSeries, means: Floats, weight: float, at: int) -> Read
     shift = since - before
     # Signs are scaled so that a projection has the variance of a component: its square sums to the whole's.
     size = float(shift @ shift) * len(series.reference) / PROJECTIONS
-    if size < SMALLEST**2 * series.spread:
+    still = float((project(np.array(series.recent)) - before) @ shift) / float(shift @ shift)
+    if size < SMALLEST**2 * series.spread or still < 0.5 or at - found.began < LASTING_MS:
         return None
     series.shift = shift.round(6).tolist()
     length = found.run_length(1.0) * BLOCK

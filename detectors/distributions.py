@@ -81,13 +81,13 @@ class Change(NamedTuple):
 
 class Block(msgspec.Struct, array_like=True):
     """Of blocks of a size: the one that is not full, count and mean of the last full one, and how far apart
-    the latest were, squared, in variances of such a difference.
+    the latest were, squared, in thousandths of the variance of such a difference.
     """
 
     count: float = 0.0
     total: float = 0.0
     last: tuple[float, float] | None = None
-    off: list[float] = msgspec.field(default_factory=list)
+    off: list[int] = msgspec.field(default_factory=list)
 
 
 class ValueSeries(Watching):
@@ -216,7 +216,7 @@ class DistributionWatch:
                 mean = block.total / block.count
                 if block.last is not None and series.variance > 0:
                     apart = (mean - block.last[1]) ** 2 / (1 / block.count + 1 / block.last[0])
-                    block.off = [*block.off[1 - LATEST :], round(apart / series.variance, 3)]
+                    block.off = [*block.off[1 - LATEST :], round(1_000 * apart / series.variance)]
                 block.last = (block.count, mean)
                 block.count = block.total = 0.0
         return whole
@@ -224,7 +224,7 @@ class DistributionWatch:
     def _alikeness(self, series: ValueSeries) -> float:
         """The design effect: as many alike values are worth one."""
         found = [
-            LENIENCE * sorted(block.off)[len(block.off) // 2] / MEDIAN
+            LENIENCE * sorted(block.off)[len(block.off) // 2] / 1_000 / MEDIAN
             for block in series.blocks
             if len(block.off) >= ENOUGH
         ]

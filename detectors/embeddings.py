@@ -38,7 +38,7 @@ class EmbeddingSums(msgspec.Struct, omit_defaults=True):
     def add(self, embedding: list[float]) -> None:
         """Count one embedding."""
         vector = np.clip(np.asarray(embedding), -MAX_COMPONENT, MAX_COMPONENT)
-        projected = _signs(len(embedding)) @ vector
+        projected = project(vector)
         self.merge(
             EmbeddingSums(
                 1,
@@ -67,6 +67,12 @@ class EmbeddingSums(msgspec.Struct, omit_defaults=True):
         """The mean squared distance from the centroid."""
         centre = self.centroid()
         return max(0.0, self.squared_norms_micro / (MICRO * self.count) - float(centre @ centre))
+
+
+def project(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The projections of a vector, shape (PROJECTIONS,)."""
+    projected: NDArray[np.float64] = _signs(len(vector)) @ vector
+    return projected
 
 
 @lru_cache(maxsize=64)

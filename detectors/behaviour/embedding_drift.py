@@ -2,7 +2,8 @@
 
 Statistic: the average over 16 projections of t-test e-values, of means of blocks of 32 embeddings
 (`detectors.centroids`), at the levels of `detectors.false_alarms`; told is the cosine of the recent centroid
-to the one before, beside what chance makes of it at that sample size. Unit: cosine. Source: R 37, of which
+to the one before, beside what chance makes of it at that sample size; it has to have lasted for hours, since
+an hour in which all ask about one thing moves it, too. Unit: cosine. Source: R 37, of which
 0.82 is what critical means here; whether there is a change at all is for the test to say, since where every
 embedding shares most of its direction a large drift has a cosine of 0.95. Embeddings are compared within one
 model and length: with another model a reference begins anew, and nothing is said of the change.
@@ -15,10 +16,10 @@ model and length: with another model a reference begins anew, and nothing is sai
 ...     sums = EmbeddingSums()
 ...     for each in random.normal([0.3] * 8 if number < 100 else [0.3] * 4 + [-0.3] * 4, 0.3, (16, 8)):
 ...         sums.add(each.tolist())
-...     return window(number, embeddings={label: sums})
->>> found = run_windows(EmbeddingDrift(), [said(number) for number in range(120)])
+...     return window(360 * number, embeddings={label: sums})
+>>> found = run_windows(EmbeddingDrift(), [said(number) for number in range(140)])
 >>> [(one.severity, round(one.observed, 2)) for one in found]
-[('warning', 0.95), ('critical', 0.8)]
+[('warning', 0.5), ('critical', 0.1)]
 >>> run_windows(EmbeddingDrift(), [said(at, "m/8" if at < 100 else "new/8") for at in range(120)])
 []
 """

@@ -46,6 +46,7 @@ SMALLEST_DROP: Final = 0.04
 EDGES: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 SPANS: Final = Spans(2_000, finest=2, resolution=5)
 SCORES: Final = DistributionChange(len(EDGES) + 1, min_reference=50, spans=SPANS)
+AGREEMENT: Final[Watch[RateSeries]] = Watch("judge_score", lambda _: False, seasonal=False)
 CONTRADICTIONS: Final = RateChange("rise", min_reference=40, min_change=0.1, spans=Spans(1_000))
 
 
@@ -64,9 +65,7 @@ class JudgeScore:
     """`scores` is the test of scores, `agreement` watches the thumbs that contradict them."""
 
     scores: DistributionChange = SCORES
-    agreement: RateWatch = field(
-        default_factory=lambda: RateWatch(Watch("judge_score", lambda _: False), CONTRADICTIONS)
-    )
+    agreement: RateWatch = field(default_factory=lambda: RateWatch(AGREEMENT, CONTRADICTIONS))
 
     name: ClassVar[str] = "judge_score"
     version: ClassVar[int] = 1

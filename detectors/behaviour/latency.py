@@ -46,10 +46,15 @@ def severe(change: Change) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """`watch` has the test and when a rise is critical."""
+    """`watch` has the test of model calls and when a rise is critical, `tools` that of tools."""
 
     watch: DistributionWatch = field(
         default_factory=lambda: DistributionWatch("latency", severe, log_boundary, "rise", SMALLEST)
+    )
+    tools: DistributionWatch = field(
+        default_factory=lambda: DistributionWatch(
+            "latency", severe, log_boundary, "rise", SMALLEST, seasonal=False
+        )
     )
 
     name: ClassVar[str] = "latency"
@@ -79,13 +84,13 @@ class Latency:
                 found.append(self._model(state, raised, window, context))
         if activity.tools:
             relative = slowness(state.each, activity.tools)
-            raised = self.watch.observe(state.tools, relative, at_ms, among=2)
+            raised = self.tools.observe(state.tools, relative, at_ms, among=2)
             if raised is not None:
                 found.append(self._tools(state, raised, window, context))
         context.standings[self.name] = worst(
             (
                 self.watch.standing(state.model, self.name, exp),
-                self.watch.standing(state.tools, "tool_latency", _times),
+                self.tools.standing(state.tools, "tool_latency", _times),
             )
         )
         return found or NOTHING
