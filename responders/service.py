@@ -85,11 +85,13 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
     try:
         async with (
             _channels(settings, responder.policy) as opened,
+            # A producer has one request under way to each broker: commands must not wait for the log's.
             _producer(settings) as bus,
+            _producer(settings) as log_bus,
             _consumer(settings, topics.DETECTIONS, responder) as detections,
             _consumer(settings, topics.ACKS, responder) as acks,
         ):
-            sender = Sender(responder, opened, KafkaIncidentLog(bus))
+            sender = Sender(responder, opened, KafkaIncidentLog(log_bus))
             publisher = ControlPublisher(responder, bus, signing)
             await publisher.announce()
             await _all_until(
