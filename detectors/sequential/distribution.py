@@ -28,12 +28,11 @@ from typing import NamedTuple
 import numpy as np
 
 from detectors.sequential import onsets, screens
-from detectors.sequential.evidence import Floats, Weighed, effective, log_sum_exp, weigh
+from detectors.sequential.evidence import Floats, Weighed, effective, log_sum_exp
 from detectors.sequential.histograms import FREE_WEIGHT, changes, log_dirichlet, log_ratios, with_prior
 from detectors.sequential.onsets import Spans, Taken
 from detectors.sequential.screens import Screened
 
-CALIBRATION = 2 / 3
 SETTLED = 100.0
 FREE = 20.0
 """How close to the old histogram one of no particular shape is expected, in observations."""
@@ -102,14 +101,8 @@ class DistributionChange:
         # A creep that the reference follows shows only against the frozen one, which need not be soon.
         if hopeless and taken is not Taken.LEARNED:
             return None
-        found = weigh(state, self.min_reference, self._log_e)
-        if found is None:
-            return None
-        length = found.run_length(CALIBRATION)
-        if length < self.floor:
-            screens.postpone(state, self.floor, length)
-            return None
-        return self._reading(found, length)
+        told = screens.weighed(state, self.min_reference, self.floor, self._log_e)
+        return None if told is None else self._reading(*told)
 
     def _reading(self, found: Weighed, length: float) -> Divergence | None:
         old, new = _shares(found.before[2:-2]), _shares(found.since[2:-2])

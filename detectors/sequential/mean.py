@@ -24,7 +24,7 @@ each value is lowered, and what a single value may say is bounded, by `cumulants
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import log, sqrt
 from typing import NamedTuple
 
@@ -32,10 +32,9 @@ import numpy as np
 
 from detectors.sequential import onsets, screens
 from detectors.sequential.cumulants import Known, clipped, learn, penalties
-from detectors.sequential.evidence import Floats, effective, log_sum_exp, weigh
+from detectors.sequential.evidence import Floats, effective, log_student, log_sum_exp
 from detectors.sequential.onsets import Direction, Reading, Spans, Taken
 
-CALIBRATION = 2 / 3
 BREADTH = 0.25
 """The standard deviation of each mixed shift, as a share of the shift."""
 SETTLED = 50.0
@@ -64,10 +63,8 @@ class MeanChange:
         A smaller change, in the values' unit, is of no practical meaning.
     min_sd
         The values are taken to vary by at least this, so that constant ones do not make any change certain.
-    spans
-        How long onsets and references are kept.
-    floor
-        Evidence worth less than this run length is not told, and mostly not worked out.
+    spans, floor
+        As of `RateChange`.
     """
 
     direction: Direction = "both"
@@ -98,13 +95,11 @@ class MeanChange:
         if hopeless and taken is not Taken.LEARNED:
             return None
         penalty = penalties(state, self._shifts)
-        found = weigh(state, self.min_reference, lambda since, before: self._log_e(penalty, since, before))
-        if found is None:
+        log_e = partial(self._log_e, penalty)
+        told = screens.weighed(state, self.min_reference, self.floor, log_e)
+        if told is None:
             return None
-        length = found.run_length(CALIBRATION)
-        if length < self.floor:
-            screens.postpone(state, self.floor, length)
-            return None
+        found, length = told
         before, after = _mean(found.before), _mean(found.since)
         if abs(after - before) < self.min_change:
             return None
@@ -153,22 +148,14 @@ class MeanChange:
         spread = (BREADTH * shifts) ** 2 + 1.0 / known[:, None]
         each = 1.0 + count[:, None] * spread
         distance = apart[:, None] - shifts * np.sqrt(variance)[:, None]
-        changed = _log_marginal(count[:, None], distance, each, (within + scale)[:, None], shape[:, None])
-        unchanged = _log_marginal(count, apart, 1.0 + count / known, within + scale, shape)
+        changed = log_student(count[:, None], distance, each, (within + scale)[:, None], shape[:, None])
+        unchanged = log_student(count, apart, 1.0 + count / known, within + scale, shape)
         gained = changed - unchanged[:, None] - count[:, None] * penalty
         return log_sum_exp(gained) - log(len(shifts))
 
 
 def _mean(sums: Floats) -> float:
     return float((sums[1] + sums[3]) / sums[0])
-
-
-def _log_marginal(count: Floats, apart: Floats, spread: Floats, rest: Floats, shape: Floats) -> Floats:
-    """Log of Student's density of the values, but for what does not depend on where their mean was expected:
-    `apart` is the distance from there, `spread` 1 + count times that expectation's variance in the values'.
-    """
-    misfit = rest + count * apart**2 / spread / 2.0
-    return np.asarray(-0.5 * np.log(spread) - (shape + count / 2.0) * np.log(misfit))
 
 
 @lru_cache

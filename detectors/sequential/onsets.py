@@ -22,15 +22,25 @@ frozen reference, so that a creep which the reference follows is still seen.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import IntEnum
 from typing import Literal, NamedTuple
 
-import msgspec
+from detectors.sequential.stretches import BLOCK, History, Spans, Stretch, Taken, coarsen, joined, learn
+
+__all__ = [
+    "BLOCK",
+    "Direction",
+    "History",
+    "Reading",
+    "Spans",
+    "Stretch",
+    "Taken",
+    "known",
+    "restart",
+    "settled",
+    "take",
+]
 
 Direction = Literal["rise", "fall", "both"]
-
-BLOCK = 64
 
 
 class Reading(NamedTuple):
@@ -46,66 +56,24 @@ class Reading(NamedTuple):
     observations: int
 
 
-class Stretch(msgspec.Struct, array_like=True):
-    """Consecutive observations: where they began, and sums: count, total, a test's own, then the sum over
-    blocks of total²/count and the number of blocks. Counts stay whole numbers when
-    encoded: of those a state mostly consists, and they take a byte or two.
-    """
-
-    began: int
-    sums: list[int | float]
-
-
-class History(msgspec.Struct):
-    """Sums of the reference (everything before the oldest onset in question), of what entered it first, and
-    the stretches since, of which the last `fresh` were not looked at for joining.
-    """
-
-    reference: list[float] = []
-    frozen: list[float] = []
-    recent: list[Stretch] = []
-    fresh: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Spans:
-    """How many observations an onset may lie back, how many the reference remembers, how many stay as the
-    frozen reference; the smallest stretch, and the share of its age that a stretch may have.
-    """
-
-    horizon: int = 8_000
-    memory: int = 20_000
-    freeze: int = 2_000
-    finest: int = 4
-    resolution: int = 8
-
-
-class Taken(IntEnum):
-    """What taking observations in did besides."""
-
-    ADDED = 0
-    JOINED = 1
-    LEARNED = 2
-
-
 def take(history: History, spans: Spans, at: int, sums: Sequence[float]) -> Taken:
     """Takes observations in: their count, their total, and a test's own sums."""
     row = [*sums, sums[1] * sums[1] / sums[0], 1]
     recent = history.recent
     if recent and recent[-1].sums[0] + row[0] <= spans.finest:
-        recent[-1].sums = _joined(recent[-1].sums, row)
+        recent[-1].sums = joined(recent[-1].sums, row)
         return Taken.ADDED
     recent.append(Stretch(at, row))
     history.fresh += 1
     # Joining costs; a few stretches too many do not.
-    return _coarsen(history, spans) if history.fresh >= spans.resolution else Taken.ADDED
+    return coarsen(history, spans) if history.fresh >= spans.resolution else Taken.ADDED
 
 
 def restart(history: History, spans: Spans, began: int) -> None:
     """Forgets what came from the onset on: the reference does not learn from it."""
     for stretch in history.recent:
         if stretch.began < began:
-            _learn(history, spans, stretch.sums)
+            learn(history, spans, stretch.sums)
     history.recent, history.fresh = [], 0
 
 
@@ -133,45 +101,3 @@ def _summed(history: History, number: int) -> list[float]:
     if history.reference:
         rows.append(history.reference)
     return [sum(column) for column in zip(*rows, strict=True)]
-
-
-def _learn(history: History, spans: Spans, sums: Sequence[float]) -> None:
-    if not history.frozen or history.frozen[0] < spans.freeze:
-        history.frozen = _added(history.frozen, sums)
-    reference = _added(history.reference, sums)
-    if reference[0] > spans.memory:
-        scale = spans.memory / reference[0]
-        reference = [each * scale for each in reference]
-    history.reference = reference
-
-
-def _added(sums: Sequence[float], more: Sequence[float]) -> list[float]:
-    return [one + other for one, other in zip(sums, more, strict=True)] if sums else list(more)
-
-
-def _joined(sums: Sequence[float], more: Sequence[float]) -> list[float]:
-    """The sums of both; what is small is one block."""
-    both = _added(sums, more)
-    if both[0] <= BLOCK:
-        both[-2:] = [both[1] * both[1] / both[0], 1]
-    return both
-
-
-def _coarsen(history: History, spans: Spans) -> Taken:
-    """Joins neighbours small for their age; lets the reference have what is past the horizon."""
-    kept: list[Stretch] = []
-    age = 0.0
-    for stretch in reversed(history.recent):
-        if kept and kept[-1].sums[0] + stretch.sums[0] <= (age - kept[-1].sums[0]) / spans.resolution:
-            kept[-1] = Stretch(stretch.began, _joined(stretch.sums, kept[-1].sums))
-        else:
-            kept.append(stretch)
-        age += stretch.sums[0]
-    kept.reverse()
-    taken = Taken.JOINED
-    while len(kept) > 1 and age - kept[0].sums[0] >= spans.horizon:
-        age -= kept[0].sums[0]
-        _learn(history, spans, kept.pop(0).sums)
-        taken = Taken.LEARNED
-    history.recent, history.fresh = kept, 0
-    return taken

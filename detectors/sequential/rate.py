@@ -5,9 +5,8 @@ the beta-binomial of "nothing changed" whose posterior is learned from before th
 observation. Source: Shin, Ramdas and Rinaldo (2022), see `onsets`. So neither rate is needed, and
 uncertainty about the old one lowers the evidence by what it should.
 
-False alarms: the mean number of observations before a reading of A is at least A. What is measured at fixed
-rates is some 1.5 times the Shiryaev-Roberts sum and more, because the sum overshoots and looks only at
-hits; `CALIBRATION` takes that in (`tests/detectors/sequential/test_rate.py` measures it).
+False alarms: the mean number of observations before a reading of A is at least A, as measured at fixed rates
+(`tests/detectors/sequential/test_rate.py`).
 
 Exposure: `count` may be fractional (scaled by what the season lets expect); hits beyond it are kept, their
 misses are nought.
@@ -38,13 +37,12 @@ import numpy as np
 from scipy.special import betaln
 
 from detectors.sequential import onsets, screens
-from detectors.sequential.evidence import Floats, Weighed, effective, log_sum_exp, weigh
+from detectors.sequential.evidence import Floats, Weighed, effective, log_sum_exp
 from detectors.sequential.onsets import Direction, Reading, Spans, Taken
 from detectors.sequential.screens import Screened
 
 PRIOR_HITS = 0.5
 PRIOR_OTHERS = 0.5
-CALIBRATION = 2 / 3
 SETTLED = 500.0
 
 
@@ -100,14 +98,8 @@ class RateChange:
         # A creep that the reference follows shows only against the frozen one, which need not be soon.
         if hopeless and taken is not Taken.LEARNED:
             return None
-        found = weigh(state, self.min_reference, self._log_e)
-        if found is None:
-            return None
-        length = found.run_length(CALIBRATION)
-        if length < self.floor:
-            screens.postpone(state, self.floor, length)
-            return None
-        return self._reading(found, length)
+        told = screens.weighed(state, self.min_reference, self.floor, self._log_e)
+        return None if told is None else self._reading(*told)
 
     def _reading(self, found: Weighed, length: float) -> Reading | None:
         before = _share(float(found.before[0]), float(found.before[1]))
@@ -133,12 +125,11 @@ class RateChange:
         likelier = {"rise": hits > 0, "fall": hits < count, "both": True}[self.direction]
         if state.rate < 0:
             return likelier
-        gains = [hits * log(ratio) - count * log1p(state.rate * (ratio - 1.0)) for ratio in self._ratios[::2]]
+        gains = [
+            hits * log(ratio) - count * log1p(state.rate * (ratio - 1.0))
+            for ratio in _ratios(self.direction, self.odds_ratios)[::2]
+        ]
         return screens.promising(state, count, gains) and likelier
-
-    @property
-    def _ratios(self) -> tuple[float, ...]:
-        return _ratios(self.direction, self.odds_ratios)
 
     def _log_e(self, since: Floats, before: Floats) -> Floats:
         """Of each onset, shape (onsets,): log predictive probability of a mixed change over that of none."""
@@ -148,7 +139,7 @@ class RateChange:
         successes = PRIOR_HITS + before[:, 1]
         failures = PRIOR_OTHERS + np.maximum(before[:, 0] - before[:, 1], 0.0)
         unchanged = betaln(successes + hits, failures + others) - betaln(successes, failures)
-        logit = np.log(successes / failures)[:, None] + np.log(self._ratios)
+        logit = np.log(successes / failures)[:, None] + np.log(_ratios(self.direction, self.odds_ratios))
         log_other = -np.log1p(np.exp(logit))
         changed = hits[:, None] * (logit + log_other) + others[:, None] * log_other
         return log_sum_exp(changed - unchanged[:, None]) - log(logit.shape[1])

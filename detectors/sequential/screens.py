@@ -17,13 +17,18 @@ False
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import exp
 
 import msgspec
 
+from detectors.sequential.evidence import Floats, Weighed, weigh
 from detectors.sequential.onsets import History
 
+CALIBRATION = 2 / 3
+"""The Shiryaev-Roberts sum at which a run length of 1 is told: it overshoots, and the measured run length at
+fixed rates and normal values is some 1.5 times the sum (`tests/detectors/sequential` hold it to that).
+"""
 MARGIN = 4.0
 LARGEST = 1e12
 LARGEST_GAIN = 50.0
@@ -49,6 +54,20 @@ def promising(state: Screened, count: float, gains: Iterable[float]) -> bool:
 def renew(state: Screened, floor: float) -> None:
     """What was taken as known is known anew."""
     state.due = floor / MARGIN
+
+
+def weighed(
+    state: Screened, min_reference: float, floor: float, log_e: Callable[[Floats, Floats], Floats]
+) -> tuple[Weighed, float] | None:
+    """What `weigh` finds and the run length it is worth; None if that is below the floor."""
+    found = weigh(state, min_reference, log_e)
+    if found is None:
+        return None
+    length = found.run_length(CALIBRATION)
+    if length >= floor:
+        return found, length
+    postpone(state, floor, length)
+    return None
 
 
 def postpone(state: Screened, floor: float, length: float) -> None:
