@@ -74,6 +74,16 @@ def test_a_lane_goes_one_by_one_and_in_order(store: Store) -> None:
     assert _claim(store) == []
 
 
+def test_a_destination_that_is_full_gets_nothing_and_the_others_do(store: Store) -> None:
+    lanes = ("INC-1:slack:#a_b", "INC-2:slack:#axb", "INC-3:webhook:50%", "INC-4:webhook:500", "INC-5:log")
+    rows = [_row(number, lane=lane) for number, lane in enumerate(lanes)]
+    store.transact(lambda connection: connection.execute(insert(tables.outbox), rows))
+    full = ("slack:#a_b", "webhook:50%", "log")
+    claimed = store.transact(lambda connection: outbox.claim(connection, NOW_MS, without=full))
+    assert [each.effect.first for each in claimed] == [1, 3]
+    assert [each.effect.first for each in _claim(store)] == [0, 2, 4]
+
+
 def test_a_lost_lease_is_taken_over_in_doubt_and_fenced_off(store: Store) -> None:
     store.transact(lambda connection: connection.execute(insert(tables.outbox), [_row(1)]))
     (frozen,) = _claim(store)
