@@ -51,7 +51,7 @@ Gain = Callable[[float, float], float]
 Error = Callable[[float, float], float]
 
 
-class Watching(msgspec.Struct):
+class Watching(msgspec.Struct, array_like=True):
     """What a series remembers beside its test: when it was first seen, how many observations it has had, its
     season, and the alarm it is in: its severity, when it began, the level before and after. Once `settled`,
     the series is known to be bad; `recovered` is the evidence that it no longer is. `count` and `total` are

@@ -28,7 +28,7 @@ class Stretch(msgspec.Struct, array_like=True):
     sums: list[int | float]
 
 
-class History(msgspec.Struct):
+class History(msgspec.Struct, array_like=True):
     """Sums of the reference (everything before the oldest onset in question), of what entered it first, and
     the stretches since, of which the last `fresh` were not looked at for joining.
     """
