@@ -28,7 +28,7 @@ from watchkeeper_client.outgoing import Record
 from watchkeeper_client.wanted import EVERY, WantedState, claimed_target
 
 ACKS_TOPIC: Final = "agent.control.acks"
-_POLL_MS = 250
+_POLL_MS = 500
 _RETRY_S = 0.5
 _STALLED_MS = 15_000.0
 _REMEMBERED = 10_000

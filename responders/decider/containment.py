@@ -123,10 +123,17 @@ def on_proof_due(draft: Draft, given: TimerFired) -> None:
     if given.kind == "confirm" and held.state == "requested":
         waited_ms = float(draft.policy.containment.confirm_within_ms)
         draft.add(log.ContainmentUnconfirmed(target=held.target, epoch=given.number, waited_ms=waited_ms))
+        if held.delivered_at is None:
+            tell_anyway(draft, f"undelivered:{held.command_id}", _undelivered(held, waited_ms))
     elif given.kind == "verify" and held.state == "applied":
         quiet_ms = float(draft.policy.containment.verify_quiet_ms)
         draft.add(log.ContainmentVerified(target=held.target, epoch=given.number, quiet_ms=quiet_ms))
         _mitigate(draft)
+
+
+def _undelivered(held: Containment, waited_ms: float) -> str:
+    order = f"{_name(held)} has not been ordered to {describe(held.wanted)}"
+    return f"{order}: agent.control took nothing for {waited_ms / 1000:,.0f} s. Stop it from outside."
 
 
 def _mitigate(draft: Draft) -> None:
