@@ -71,7 +71,7 @@ def claim_keys(connection: Connection, decision: Decision, keys: Sequence[str]) 
             raise Conflict(f"{key} has an open incident")
 
 
-def cause_of(connection: Connection, detection: Detection, policy: Policy) -> str | None:
+def cause_of(connection: Connection, detection: Detection, policy: Policy) -> Incident | None:
     """The open incident that the detection is a consequence of."""
     keys = [source_key(detection.tenant, name) for name in sources_of(detection, policy.inhibit)]
     if not keys:
@@ -83,7 +83,7 @@ def cause_of(connection: Connection, detection: Detection, policy: Policy) -> st
     for incident_id in ids:
         cause = event_store.load(connection, incident_id)
         if cause is not None and explains(cause, detection, policy.inhibit):
-            return incident_id
+            return cause
     return None
 
 

@@ -33,7 +33,8 @@ from responders.effects import (
     SetTimer,
     UpdatePage,
 )
-from responders.incident import Incident, fold
+from responders.folds import KEY, Fold, Folds, FoldsSeen
+from responders.incident import Incident, apply
 from schemas.base import epoch_ms
 from schemas.detection import Detection
 from schemas.incident import INCIDENT_EVENT, IncidentEvent
@@ -75,6 +76,7 @@ class Store:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._turn = Turn() if engine.dialect.name == "sqlite" else nullcontext()
+        self._folds = Folds()
 
     @classmethod
     def open(cls, url: str) -> Store:
@@ -110,8 +112,12 @@ class Store:
 
     def _once(self, work: Callable[[Connection], T]) -> T:
         try:
-            with self._turn, self._engine.begin() as connection:
-                return work(connection)
+            with self._turn:
+                with self._engine.begin() as connection:
+                    seen = connection.info[KEY] = FoldsSeen(self._folds)
+                    result = work(connection)
+                self._folds.keep(seen.seen)
+                return result
         except IntegrityError as error:
             raise Conflict(str(error.orig)) from error
         except OperationalError as error:
@@ -127,6 +133,7 @@ class Store:
             options["isolation_level"] = "REPEATABLE READ"
         try:
             with self._engine.connect().execution_options(**options) as connection:
+                connection.info[KEY] = FoldsSeen(self._folds)
                 yield connection
         except OperationalError as error:
             raise _unusable(error) from error
@@ -158,11 +165,47 @@ def events_of(connection: Connection, incident_id: str, until: datetime | None =
     return events if until is None else [event for event in events if event.time <= until]
 
 
+def events_between(connection: Connection, incident_id: str, first: int, last: int) -> list[IncidentEvent]:
+    """The events of the versions ``first`` to ``last``, both included."""
+    its = tables.events.c
+    rows = connection.execute(
+        select(its.event)
+        .where(its.incident_id == incident_id, its.version.between(first, last))
+        .order_by(its.version)
+    ).scalars()
+    return [INCIDENT_EVENT.validate_json(row) for row in rows]
+
+
 def load(connection: Connection, incident_id: str) -> Incident | None:
     """The incident as it is, locked against other writers until the transaction ends."""
     row = tables.incidents.c.incident_id
     connection.execute(select(row).where(row == incident_id).with_for_update())
-    return fold(events_of(connection, incident_id))
+    return current(connection, incident_id)
+
+
+def current(connection: Connection, incident_id: str) -> Incident | None:
+    """The incident as this transaction sees it: from where it was last seen, if the log goes on from there."""
+    folds: FoldsSeen = connection.info[KEY]
+    known = folds.get(incident_id)
+    rows = _rows_from(connection, incident_id, 0 if known is None else known.incident.version)
+    if known is not None and (not rows or rows[0] != known.last):
+        known, rows = None, _rows_from(connection, incident_id, 0)
+    if not rows:
+        return None
+    incident = None if known is None else known.incident
+    for row in rows if known is None else rows[1:]:
+        incident = apply(incident, INCIDENT_EVENT.validate_json(row))
+    assert incident is not None
+    folds.put(Fold(incident, rows[-1]))
+    return incident
+
+
+def _rows_from(connection: Connection, incident_id: str, version: int) -> list[str]:
+    its = tables.events.c
+    rows = connection.execute(
+        select(its.event).where(its.incident_id == incident_id, its.version >= version).order_by(its.version)
+    )
+    return list(rows.scalars())
 
 
 def save(connection: Connection, decision: Decision, now: datetime) -> None:
@@ -266,6 +309,8 @@ def _project(connection: Connection, incident: Incident, opened: bool) -> None:
 def _to_outbox(
     connection: Connection, effect: Page | UpdatePage | PublishIncidentEvents, now_ms: int
 ) -> None:
+    if isinstance(effect, UpdatePage):
+        _forget_older_edits(connection, effect)
     insert_new(
         connection,
         tables.outbox,
@@ -280,6 +325,20 @@ def _to_outbox(
         lease_until_ms=0,
         token=0,
         created_ms=now_ms,
+    )
+
+
+def _forget_older_edits(connection: Connection, effect: UpdatePage) -> None:
+    """An edit says how things stand when it is made: one that nobody has begun is not needed before it."""
+    box, prefix = tables.outbox, effect.key.rpartition(":")[0] + ":"
+    connection.execute(
+        delete(box).where(
+            box.c.lane == outbox.lane_of(effect),
+            box.c.status == "pending",
+            box.c.attempts == 0,
+            box.c.kind == "UpdatePage",
+            box.c.effect_key.startswith(prefix, autoescape=True),
+        )
     )
 
 

@@ -150,9 +150,9 @@ class Responder:
         self, connection: Connection, cause: Incident, found: Sequence[Incident], now: datetime
     ) -> Incident:
         for each in found:
-            self._decide(connection, MergeInto(cause.incident_id, cause.headline), each.incident_id, now)
+            self._decide(connection, MergeInto(cause.incident_id, cause.headline), each, now)
         absorb = Absorb(tuple(Consequence(each.incident_id, each.agent, each.headline) for each in found))
-        return self._decide(connection, absorb, cause.incident_id, now) or cause
+        return self._decide(connection, absorb, cause, now) or cause
 
     def ack(self, ack: ControlAck, source: Source | None = None) -> bool:
         """Take in an enforcement point's answer. False for a command that was never issued here."""
@@ -237,8 +237,7 @@ class Responder:
         incident = event_store.load(connection, incident_id)
         if incident is None or incident.worst is None:
             return False
-        cause_id = causes.cause_of(connection, incident.worst, self.policy)
-        cause = None if cause_id is None else event_store.load(connection, cause_id)
+        cause = causes.cause_of(connection, incident.worst, self.policy)
         if cause is None or not correlation.follows(incident, cause, self.policy.inhibit):
             return False
         self._absorb(connection, cause, [incident], now)
@@ -315,12 +314,12 @@ class Responder:
         self,
         connection: Connection,
         given: Input,
-        incident_id: str | None,
+        about: Incident | str | None,
         now: datetime,
         keys: Sequence[str] = (),
         around: Around | None = None,
     ) -> Incident | None:
-        incident = None if incident_id is None else event_store.load(connection, incident_id)
+        incident = event_store.load(connection, about) if isinstance(about, str) else about
         if around is None:
             around = self._around(connection, incident, now)
         ids = DatabaseIds(connection, epoch_ms(now))

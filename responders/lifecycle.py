@@ -16,6 +16,7 @@ ContainmentState = Literal["none", "requested", "applied", "verified", "disobeye
 _ANY_TIME: Final = (
     "page_requested",
     "page_delivered",
+    "page_deferred",
     "page_late",
     "page_failed",
     "containment_proposed",
@@ -34,7 +35,6 @@ _WHILE_OPEN: Final = (
     "kin_linked",
     "incident_absorbed",
     "incident_listed",
-    "page_deferred",
     "silenced",
     "escalated",
     "containment_denied",

@@ -1,7 +1,8 @@
 """What a policy would have done about recorded detections: paged whom, contained what.
 
 The same decisions as live, on a store in memory, under a clock that is told the time by the detections. Pages
-arrive at once; somebody is on it ``answered_after`` the first page of an incident, or nobody ever is.
+arrive and orders are obeyed at once; somebody is on it ``answered_after`` the first page of an incident, or
+nobody ever is.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sqlalchemy import Connection, func, select
 
 from responders import event_store, tables
 from responders.containment import describe
-from responders.decide import Acknowledge, PageOutcome
+from responders.decide import Acknowledge, AckSeen, CommandDelivered, Input, PageOutcome
 from responders.decider.draft import DIGEST
 from responders.effects import Delivered
 from responders.event_store import Store
@@ -24,6 +25,7 @@ from responders.handle import Responder
 from responders.policy import Policy
 from schemas import incident as log
 from schemas.base import from_epoch_ms
+from schemas.control import ControlAck
 from schemas.detection import Detection
 from schemas.incident import IncidentEvent
 
@@ -155,9 +157,11 @@ class _Run:
         while events := self._news():
             for event in events:
                 self._note(event, mine)
-            delivered = [event for event in events if isinstance(event.data, log.PageRequested)]
-            if delivered:
-                self.store.transact(lambda connection, these=delivered: self._deliver(connection, these))  # type: ignore[misc]
+            sent = [
+                each for each in events if isinstance(each.data, log.PageRequested | log.ContainmentIssued)
+            ]
+            if sent:
+                self.store.transact(lambda connection, these=sent: self._deliver(connection, these))  # type: ignore[misc]
 
     def _news(self) -> list[IncidentEvent]:
         box = tables.outbox.c
@@ -170,17 +174,33 @@ class _Run:
             found: list[IncidentEvent] = []
             for row in rows:
                 part = json.loads(row.effect)
-                events = event_store.events_of(connection, part["incident_id"])
-                found += events[part["first"] - 1 : part["last"]]
+                found += event_store.events_between(connection, **part)
                 self._read = row.row_id
         return found
 
-    def _deliver(self, connection: Connection, requested: list[IncidentEvent]) -> None:
-        for event in requested:
-            assert isinstance(event.data, log.PageRequested)
+    def _deliver(self, connection: Connection, sent: list[IncidentEvent]) -> None:
+        for event in sent:
+            for outcome in self._outcomes(event):
+                self._responder.decided(connection, outcome, event.incident_id)
+
+    def _outcomes(self, event: IncidentEvent) -> list[Input]:
+        """Pages arrive, and orders are obeyed."""
+        data = event.data
+        if isinstance(data, log.PageRequested):
             arrived = Delivered("rehearsal", event.event_id)
-            outcome = PageOutcome(event.data.page, event.data.channel, arrived, 1, event.version)
-            self._responder.decided(connection, outcome, event.incident_id)
+            return [PageOutcome(data.page, data.channel, arrived, 1, event.version)]
+        assert isinstance(data, log.ContainmentIssued)
+        ack = ControlAck(
+            command_id=data.command_id,
+            epoch=data.epoch,
+            tenant=data.target.tenant,
+            agent=data.target.agent,
+            session=data.target.session,
+            enforcement_point="rehearsal",
+            result="applied",
+            time=self.now,
+        )
+        return [CommandDelivered(data.target, data.epoch), AckSeen(ack, data.target)]
 
     def _note(self, event: IncidentEvent, mine: Consequences | None) -> None:
         data = event.data

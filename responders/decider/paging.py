@@ -148,7 +148,7 @@ def _call_until_answered(draft: Draft) -> None:
     """
     incident, chain = draft.incident, draft.policy.escalation
     since = incident.escalating_since
-    if since is None or incident.attended or incident.severity not in chain.severities:
+    if since is None or incident.attended or not incident.open or incident.severity not in chain.severities:
         return
     step = chain.step(incident.escalation_step + 1)
     if step is not None:

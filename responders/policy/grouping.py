@@ -15,12 +15,14 @@ Key = Literal["session", "agent", "agent_detector", "detector", "tenant"]
 
 OUTAGE: Final = frozenset({"provider_outage"})
 FLEET: Final = frozenset({"provider_outage", "shared_credential", "spawn_storm"})
-_FOLLOWS_AN_OUTAGE: Final = frozenset(
+_SEEN_IN_WINDOWS: Final = frozenset(
     {
         "error_rate",
         "latency",
         "completion_rate",
         "escalation_rate",
+        "cost_per_session",
+        "canary",
         "health_score",
         "slo_burn",
         "slice_regression",
@@ -28,6 +30,7 @@ _FOLLOWS_AN_OUTAGE: Final = frozenset(
         "activity_collapse",
     }
 )
+_COST_OF_TRYING_AGAIN: Final = frozenset({"budget", "spend_forecast"})
 
 
 class Group(Match):
@@ -93,12 +96,13 @@ def agents_of(source: Detection) -> frozenset[str]:
 
 
 INHIBITIONS = (
-    Inhibit(source=OUTAGE, targets=_FOLLOWS_AN_OUTAGE, wait_seconds=20),
+    Inhibit(source=OUTAGE, targets=_SEEN_IN_WINDOWS, wait_seconds=45),
+    Inhibit(source=OUTAGE, targets=_COST_OF_TRYING_AGAIN),
     Inhibit(
         source=OUTAGE,
         targets=frozenset({"retry_storm"}),
         suggests=frozenset({"throttle", "nothing"}),
-        wait_seconds=20,
+        wait_seconds=45,
     ),
     Inhibit(
         source=frozenset({"spawn_storm"}),

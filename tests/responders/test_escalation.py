@@ -14,7 +14,8 @@ from responders.effects import Delivered, Permanent
 from responders.event_store import Store, events_of
 from responders.handle import Responder
 from responders.incident import Incident, fold
-from schemas.base import from_epoch_ms
+from responders.wanted import due
+from schemas.base import epoch_ms, from_epoch_ms
 from tests.responders.world import HALT, START, Clock, detection
 
 CHAIN = """
@@ -64,6 +65,9 @@ class Desk:
         with self.store.reading() as connection:
             rows = connection.execute(select(box.c.effect).where(box.c.kind == "Page")).scalars()
             pages = [json.loads(row) for row in rows]
+            commands = due(connection, epoch_ms(self.clock()))
+        for command in commands:
+            self.responder.published(command, 10**9)
         for each in pages:
             given = PageOutcome(each["page"], each["channel"], Delivered("C", "1"), 1, 10_000)
             self.store.transact(
@@ -244,7 +248,7 @@ def test_a_silence_that_cannot_be_is_refused_in_one_line(
 
 def test_a_channel_that_does_not_take_a_page_in_time_is_gone_around(store: Store, clock: Clock) -> None:
     desk = Desk(store, clock, "[paging]\nfallback = 'phone'")
-    incident = desk.responder.detection(detection())
+    incident = desk.responder.detection(detection(suggested=None))
     assert incident is not None
     key = incident.incident_id
     clock.pass_seconds(30)
