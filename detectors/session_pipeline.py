@@ -454,6 +454,8 @@ class SessionPipeline:
 
     def _take_end(self, record: SessionRecord, event: Any, _source: Source, _time_ms: int) -> None:
         record.facts.outcome = event.outcome
+        # It is remembered for less long from here on.
+        self._context.wake_at(self._watermark_ms)
 
     def _take_escalation(self, record: SessionRecord, _event: Any, _source: Source, _time_ms: int) -> None:
         record.facts.escalations += 1

@@ -199,3 +199,17 @@ def test_time_does_not_go_back(watermark_ms: int) -> None:
     feed(pipeline, list(events([CALL])))
     assert pipeline.advance(watermark_ms) == ()
     assert pipeline.watermark_ms == START_MS
+
+
+def test_an_ended_session_is_forgotten_in_time_whatever_detectors_there_are() -> None:
+    hour_ms = 3_600_000
+    for detectors in ((), SESSION):
+        pipeline = SessionPipeline(0, detectors)
+        shown = [
+            event(0, {"type": "session.start", "session": "ended"}),
+            event(1, {"type": "session.end", "session": "ended", "outcome": "completed"}),
+            event(2, {**CALL, "session": "other"}, gap_ms=hour_ms),
+        ]
+        for offset, each in enumerate(shown):
+            pipeline.process(each, Source(EVENTS, 0, offset))
+        assert [name for name, record in pipeline._sessions.items() if not record.husk] == ["default/other"]
