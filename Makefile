@@ -69,6 +69,10 @@ bench: $(STAMP) ## cost by detector, then events per second beside stock Faust, 
 	@$(BIN)/python -m bench.detectors
 	@$(BIN)/python -m bench.throughput
 
+.PHONY: bench-stop
+bench-stop: $(STAMP) ## the global stop: 1,000 subscribed agents, seconds until each denies
+	@$(BIN)/python -m bench.global_stop
+
 .PHONY: eval-session
 eval-session: $(STAMP) ## docs/evaluation.md: session detectors on recorded runs (DATA=folder with traces/)
 	@$(BIN)/python -m bench.eval_session $(or $(DATA),$(error say where the data are: make eval-session DATA=folder))

@@ -78,6 +78,36 @@ def latency_markdown(result: dict[str, Any]) -> str:
     )
 
 
+def global_stop_markdown(result: dict[str, Any]) -> str:
+    """The result of the global stop as a page."""
+    rounds = result["rounds"]
+    verdict, unhindered = ("met" if result[name] else "not met" for name in ("met", "unhindered_met"))
+    lines = [
+        "# Global stop",
+        "",
+        f"{result['agents']:,} subscribed agents in {result['processes']} processes, `watchkeeper up` on "
+        f"{result['broker']}, {len(rounds)} times `watchkeeper halt --all`: seconds from the order in the "
+        f"store to an agent's gate denying. {_circumstances(result['machine'])}",
+        "",
+        "| | p50 | p90 | p99 | longest |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    shown = {"": "gate denies", "unhindered_": "gate denies, unhindered", "ack_": "acknowledged on the bus"}
+    for name, what in shown.items():
+        figures = " | ".join(f"{result[f'{name}{share}_s']:.3f}" for share in ("p50", "p90", "p99", "max"))
+        lines.append(f"| {what} | {figures} |")
+    entered = ", ".join(f"{each['entered_to_issued_s']:.2f}" for each in rounds)
+    lines += [
+        "",
+        f"Bars: p99 under {result['bar_p99_s']:g} s, all under {result['bar_max_s']:g} s: {verdict}, "
+        f"unhindered {unhindered}. Every agent denied and acknowledged in each round. Unhindered: without "
+        "the time in which the process of an agent was ready to run and other work had the CPUs. "
+        f"The command itself took {entered} s from Enter to the store.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
 def _verdict(bar: dict[str, Any]) -> str:
     return f"{bar['measured']:,} | {'met' if bar['met'] else 'not met'}"
 
