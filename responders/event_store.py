@@ -184,7 +184,7 @@ def load(connection: Connection, incident_id: str) -> Incident | None:
 
 
 def current(connection: Connection, incident_id: str) -> Incident | None:
-    """The incident as this transaction sees it: from where it was last seen, if the log goes on from there."""
+    """The incident as this transaction sees it: from where it was seen last, if its log goes on there."""
     folds: FoldsSeen = connection.info[KEY]
     known = folds.get(incident_id)
     rows = _rows_from(connection, incident_id, 0 if known is None else known.incident.version)
