@@ -12,7 +12,6 @@ from sqlalchemy import select
 from responders import event_store, tables
 from responders.effects import Delivered, Outcome
 from responders.handle import Responder
-from responders.incident import fold
 from responders.page import Message, render
 
 _log = structlog.get_logger(__name__)
@@ -58,7 +57,7 @@ def still_open(responder: Responder, channel: str) -> list[Message]:
     with responder.store.reading() as connection:
         for incident_id, page in connection.execute(statement).all():
             if incident_id not in messages:
-                incident = fold(event_store.events_of(connection, incident_id))
+                incident = event_store.current(connection, incident_id)
                 assert incident is not None
                 messages[incident_id] = render(incident, page)
     return list(messages.values())

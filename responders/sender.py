@@ -29,7 +29,7 @@ from responders.effects import (
     UpdatePage,
 )
 from responders.handle import Responder
-from responders.incident import Incident, fold
+from responders.incident import Incident
 from responders.metrics import EDITS, PAGES
 from responders.outbox import Claimed
 from responders.page import Message, render
@@ -257,8 +257,7 @@ class Sender:
     async def _publish(self, claimed: Claimed, effect: PublishIncidentEvents) -> None:
         def read() -> list[IncidentEvent]:
             with self._responder.store.reading() as connection:
-                events = event_store.events_of(connection, effect.incident_id)
-            return [event for event in events if effect.first <= event.version <= effect.last]
+                return event_store.events_between(connection, effect.incident_id, effect.first, effect.last)
 
         outcome = await self._incident_log.publish(await self._in_store(read))
         now_ms = epoch_ms(self._responder.clock())
@@ -270,7 +269,7 @@ class Sender:
 
     def _view(self, incident_id: str) -> tuple[Incident, int]:
         with self._responder.store.reading() as connection:
-            incident = fold(event_store.events_of(connection, incident_id))
+            incident = event_store.current(connection, incident_id)
             assert incident is not None
             return incident, event_store.detections_of(connection, incident_id)
 
