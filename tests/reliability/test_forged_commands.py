@@ -120,8 +120,14 @@ class Forger:
         return raw(fields(epoch=NEWEST + 1, mode=mode, agent=agent), RETIRED)
 
     def bytes_(self) -> bytes:
-        """A bit turned anywhere, a piece cut out or put in twice."""
-        good = bytearray(_json(self.lifting()))
+        """A bit turned anywhere, a piece cut out or put in twice; not a second space, which says nothing."""
+        command = self.lifting()
+        while _reads_as(mutated := self._damaged(_json(command)), command):
+            continue
+        return mutated
+
+    def _damaged(self, whole: bytes) -> bytes:
+        good = bytearray(whole)
         start = self.dice.randrange(len(good))
         end = min(len(good), start + self.dice.randrange(1, 40))
         match self.dice.randrange(3):
@@ -141,6 +147,13 @@ class Forger:
 
 def _json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode()
+
+
+def _reads_as(raw_command: bytes, command: Fields) -> bool:
+    try:
+        return bool(json.loads(raw_command) == command)
+    except ValueError:
+        return False
 
 
 def _register(folder: Path) -> WantedState:
