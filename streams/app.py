@@ -85,6 +85,6 @@ def run_worker(settings: Settings, on_ready: Callable[[], None]) -> None:
         PolicyError, SettingsError: an objective of the policy file, or a trusted key, cannot be used.
     """
     objectives.load(settings.policy)  # Told before anything starts.
-    trusted_keys(settings)
     asyncio.run(check_topics(settings.kafka))
+    trusted_keys(settings)
     run_process(lambda: stages(settings), worker_settings(settings), on_ready=on_ready)

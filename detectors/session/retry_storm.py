@@ -94,17 +94,15 @@ class RetryStorm:
     def _end_runs(self, state: State, event: ToolCall | LlmCall) -> None:
         """The call has worked. That it was reported is remembered: one call, one detection a session."""
         ended = {_key(event, kind) for kind in ("credentials", "overload", "other")}
+        called = event.type == "tool.call"
+        effect = getattr(event, "effect", None)
         state.runs = [run for run in state.runs if run.key not in ended or run.reported]
         for run in state.runs:
             if run.key in ended:
                 run.failures = run.straight = 0
-            elif (
-                isinstance(event, ToolCall)
-                and run.kind == "other"
-                and run.agent == name_hash(event.agent)[:2]
-            ):
+            elif called and run.kind == "other" and run.agent == name_hash(event.agent)[:2]:
                 run.straight = 0
-                run.failures = run.failures if event.effect is None else 0
+                run.failures = 0 if effect else run.failures
 
     def _judge(self, run: Run, time_ms: float) -> Severity | None:
         if run.kind == "overload" and time_ms - run.since.time_ms >= patience_ms(
