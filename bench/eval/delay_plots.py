@@ -8,9 +8,11 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from bench.eval.delay import stream
 from bench.eval.delay_changes import Change
+from bench.eval.picture import save
 from detectors.sequential.rate import RateChange
 
 mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
@@ -34,8 +36,11 @@ def by_size(path: Path, panels: Mapping[str, Mapping[str, Curve]], optimal: str,
             style = {"color": known[0], "ls": known[1], "lw": 2} if known else {"lw": 1}
             axes.plot(sizes, delays, label=name, marker="o", markersize=3, **style)
         axes.set(xscale="log", yscale="log", xlabel=title, ylabel="observations to the alarm")
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xticks(sorted({size for curve in curves.values() for size, _ in curve}))
         axes.legend(fontsize=7, frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def example(path: Path, change: Change, level: float, *, reference: int = 2_000, after: int = 300) -> None:
@@ -74,9 +79,4 @@ def example(path: Path, change: Change, level: float, *, reference: int = 2_000,
     signal.legend(fontsize=7, frameon=False, loc="upper left")
     below.legend(fontsize=7, frameon=False, loc="upper left")
     below.set_xlim(reference - 700, len(values))
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
+    save(figure, path)
