@@ -17,6 +17,8 @@ SET_UP: Final = frozenset(
     {"judge_score", "canary", "embedding_drift", "confidence_calibration", "health_score", "slo_burn"}
 )
 """Detectors that need more than the calls, or are made up of such."""
+OF_SESSIONS: Final = frozenset({"session_outlier"})
+"""What one session alone is odd in says nothing of the model: it is counted by detector, not as finding."""
 FOUND: Final = ("warning", "critical")
 LEVEL: Final = 0.001
 TESTS: Final = 16
@@ -86,25 +88,32 @@ def section_of_swaps(outcomes: list[Outcome], changed: set[str]) -> Section:
     """Whether each swap was found by anything, with and without what has to be set up."""
     page = Section("Model swaps, the model hidden")
     rows = []
-    worst: dict[str, float] = {}
+    found: dict[str, dict[str, float]] = {"calls alone": {}, "with judge, canaries, embeddings": {}}
     for case in _cases(outcomes):
         swaps, controls = _of(outcomes, case, "swap"), _of(outcomes, case, "control")
-        for told, detectors in (("calls alone", _from_calls), ("with judge, canaries, embeddings", _any)):
+        for told, detectors in zip(found, (_from_calls, _any), strict=True):
             row, figures = _found(swaps, controls, detectors)
             rows.append((case, told, *row))
             page.figures[f"{case}, {told}"] = figures
-            worst[case] = max(worst.get(case, 0.0), figures["found"])
+            found[told][case] = figures["found"]
     page.table(
         ("swap", "seen", "runs", "found", "critical", "first by", "median delay, calls", "longest",
          "median delay, output tokens", "controls with a warning", "controls with a critical"),
         rows,
     )  # fmt: skip
-    missed = sorted(case for case in changed if worst.get(case, 0.0) < 1.0)
-    page.figures["met"] = not missed
+    missed = {
+        told: sorted(case for case in changed if shares.get(case, 0.0) < 1.0)
+        for told, shares in found.items()
+    }
+    page.figures["met"] = {told: not cases for told, cases in missed.items()}
     page.say(
-        "Found is a warning or worse after the swap; delays are counted to the call after which the engine "
-        "said it. The bar is that every swap with a real change is found, in every run: "
-        + ("met." if not missed else f"**not met for {'; '.join(missed)}**.")
+        "Found is a warning or worse after the swap, by a detector of behaviour (`session_outlier` speaks of "
+        "single sessions); delays are counted to the call after which the engine said it. The bar is that "
+        "every swap with a real change is found, in every run.",
+        *(
+            f"{told.capitalize()}: " + (f"**not met for {'; '.join(cases)}**." if cases else "met.")
+            for told, cases in missed.items()
+        ),
     )
     return page
 
@@ -189,11 +198,11 @@ def _found(
 
 
 def _from_calls(detector: str) -> bool:
-    return detector not in SET_UP
+    return detector not in SET_UP | OF_SESSIONS
 
 
-def _any(_: str) -> bool:
-    return True
+def _any(detector: str) -> bool:
+    return detector not in OF_SESSIONS
 
 
 def _cases(outcomes: list[Outcome]) -> list[str]:
