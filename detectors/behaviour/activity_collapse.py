@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import expm1
 from typing import ClassVar, Final
 
 import msgspec
@@ -106,8 +107,9 @@ class ActivityCollapse:
             self,
             context,
             metric="work_a_session",
-            summary=f"{window.agent} does less in its sessions, over the last {reading.observations:,}: "
-            f"{reading.after:.2f} instead of {reading.before:.2f}, in ln(1 + tool calls) + ln(1 + effects).",
+            summary=f"{window.agent} goes on with its sessions and does less in them: about "
+            f"{_acts(reading.after):.1f} tool calls and effects over the last {reading.observations:,}, "
+            f"before {_acts(reading.before):.1f}.",
         )
 
     def _of_hours(self, state: State, alarm: volume.Alarm, context: WindowContext) -> Detection:
@@ -134,3 +136,8 @@ class ActivityCollapse:
             summary=f"{context.agent} {did} for {hours:.1f} hours, in which it usually works "
             f"{quiet.expected / volume.CLUMP:.0f} times; {quiet.done / volume.CLUMP:.0f} were seen.",
         )
+
+
+def _acts(work: float) -> float:
+    """How many tool calls and effects together a typical session of so much work has."""
+    return max(0.0, 2 * expm1(work / 2))
