@@ -104,7 +104,7 @@ OTHERS: dict[str, tuple[str, Reader]] = {
 def _points(windows: Sequence[Window], signal: Signal) -> list[tuple[float, float]]:
     """Time and mean, over stretches of like many observations."""
     rows = [(each.end_ms, *signal.read(_activity(each, signal.slice_name))) for each in windows]
-    rows = [row for row in sorted(rows) if row[1]]
+    rows = [row for row in sorted(rows) if row[1] or row[2]]
     wanted = sum(count for _, count, _ in rows) / POINTS
     points: list[tuple[float, float]] = []
     count = total = 0.0
