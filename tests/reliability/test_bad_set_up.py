@@ -29,7 +29,9 @@ def refusal(bootstrap: str, folder: Path, **settings: object) -> str:
     )
     assert run.returncode == 1, run.stderr
     assert run.stdout == ""
-    (line,) = run.stderr.splitlines()
+    # Without keys yet, a worker says so first; why it ends is one line.
+    *warnings, line = run.stderr.splitlines()
+    assert all(each.startswith("WARNING ") for each in warnings), run.stderr
     return line
 
 
