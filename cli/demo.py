@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -99,14 +100,16 @@ class _Show:
             self.state.say(_now_ms(), "yellow", f"{seen.detector} ({seen.agent}): {seen.summary}")
 
     def pages(self, drill: str) -> int:
-        """How many pages were delivered for the incident of this failure."""
+        """How often people were told the same of this failure: that it was there, or that it got worse."""
         detectors = BY_NAME[drill].detectors
-        return sum(
-            page.state == "delivered"
+        told = Counter(
+            page.page
             for view in self._views.values()
             if any(found.detector in detectors for found in view.detections)
             for page in view.pages
+            if page.state == "delivered"
         )
+        return max(told.values(), default=0)
 
     async def follow(self) -> None:
         """Reads the incidents again and again."""

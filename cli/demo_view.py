@@ -115,7 +115,7 @@ def summary(scores: Sequence[tuple[Score, int, float | None]], took_s: float) ->
     """One screen at the end.
 
     Args:
-        scores: for each failure its score, how many pages it caused, and what it cost when it happened.
+        scores: for each failure its score, how often people were told the same of it, and what it cost then.
     """
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("failure", "found", "after", "paged", "stopped", "after the stop", "spent", "saved"):
