@@ -155,7 +155,7 @@ async def _channels(settings: Settings, timeout_s: float) -> list[Finding]:
 
 async def _channel(channel: Checked, timeout_s: float) -> Finding:
     from responders.http_channel import ChannelError
-    from responders.slack import SlackRefusedError
+    from responders.slack.web_api import SlackRefusedError
 
     try:
         found = await asyncio.wait_for(channel.check(), timeout_s)

@@ -21,7 +21,7 @@ from responders.handle import utc_now
 from responders.pagerduty import PagerDutyChannel
 from responders.policy import Policy, PolicyError
 from responders.sender import PageChannel
-from responders.slack import SlackChannel
+from responders.slack.channel import SlackChannel
 from responders.terminal import TerminalChannel
 from responders.webhook import WebhookChannel
 

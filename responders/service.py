@@ -34,7 +34,8 @@ from responders.metrics import CONSUMED, MALFORMED, STORE_WAITS, UNKNOWN_ACKS
 from responders.policy import Policy, PolicyError
 from responders.repeats import Repeating, repeat_open
 from responders.sender import PageChannel, Sender
-from responders.slack import SlackChannel, SlackRefusedError
+from responders.slack.channel import SlackChannel
+from responders.slack.web_api import SlackRefusedError
 from schemas import topics
 from schemas.control import CONTROL_ACK
 from schemas.detection import DETECTION

@@ -34,7 +34,7 @@ from responders.pagerduty import PagerDutyChannel
 from responders.policy import DEFAULT
 from responders.repeats import repeat_open
 from responders.sender import Outgoing, PageChannel, Sender
-from responders.slack import SlackChannel
+from responders.slack.channel import SlackChannel
 from responders.terminal import TerminalChannel
 from responders.webhook import WebhookChannel
 from tests.integration.parts.ports import free_port

@@ -22,7 +22,7 @@ from responders.keys import Keys
 from responders.outbox import LEASE_MS
 from responders.policy import DEFAULT
 from responders.sender import Sender
-from responders.slack import SlackChannel
+from responders.slack.channel import SlackChannel
 from tests.responders.world import Clock, KeptBus, ack_of, detection
 
 STEPS = 66

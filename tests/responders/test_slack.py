@@ -13,7 +13,8 @@ from responders.fake_slack import GOOD_TOKEN, FakeSlack, Fault, problem_with
 from responders.handle import Responder
 from responders.page import Message, render
 from responders.sender import Outgoing
-from responders.slack import ATTEMPTS_TO_LOOK, SlackChannel, SlackRefusedError
+from responders.slack.channel import ATTEMPTS_TO_LOOK, SlackChannel
+from responders.slack.web_api import SlackRefusedError
 from tests.integration.parts.ports import free_port
 from tests.responders.world import ABOUT, START, detection
 

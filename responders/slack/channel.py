@@ -8,36 +8,21 @@ Only when the history cannot be read either is the page sent twice rather than l
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import aiohttp
-from slack_sdk.errors import SlackApiError
-from slack_sdk.web.async_client import AsyncWebClient
 
-from config.errors import CorrectableError
 from responders.effects import Delivered, Outcome, Permanent, Retryable
 from responders.page import Message
 from responders.sender import Outgoing
+from responders.slack.web_api import TIMEOUT_S, SlackRefusedError, WebApi
 
 METADATA_TYPE: Final = "watchkeeper_page"
-TIMEOUT_S: Final = 8
 ATTEMPTS_TO_LOOK: Final = 6
 """After so many attempts a page that cannot be looked for is sent again."""
 _SLACK_ID: Final = re.compile(r"[CGD][A-Z0-9]{7,}")
-_BUSY: Final = frozenset({"ratelimited", "rate_limited", "team_added_to_org", "accesslimited"})
-_IN_DOUBT: Final = frozenset({"internal_error", "fatal_error", "service_unavailable", "request_timeout"})
-"""Errors after which Slack says that part of the operation may have succeeded."""
-
-# The SDK logs whole requests at debug level.
-logging.getLogger("slack_sdk").setLevel(logging.WARNING)
-
-
-class SlackRefusedError(CorrectableError):
-    """Slack does not accept the token; the message is one line that says what to do."""
 
 
 class SlackChannel:
@@ -51,14 +36,7 @@ class SlackChannel:
         session: aiohttp.ClientSession,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        self._client = AsyncWebClient(
-            token=token,
-            base_url=base_url if base_url.endswith("/") else f"{base_url}/",
-            session=session,
-            timeout=timeout_s,  # type: ignore[arg-type]
-            retry_handlers=[],  # the SDK's own posts again after a lost connection
-        )
-        self._timeout_s = timeout_s
+        self._api = WebApi(token, base_url, session, timeout_s)
         self._channel = channel
         self._conversation = channel if _SLACK_ID.fullmatch(channel) else None
 
@@ -72,7 +50,7 @@ class SlackChannel:
         Raises:
             SlackRefusedError: Slack answers that the token is not good.
         """
-        answer = await self._call("auth.test", {})
+        answer = await self._api.call("auth.test", {})
         if isinstance(answer, Permanent):
             raise SlackRefusedError(
                 f"Slack refuses the token ({answer.reason}): set WATCHKEEPER_SLACK__BOT_TOKEN to a bot token"
@@ -85,7 +63,7 @@ class SlackChannel:
             found = await self._look_for(page)
             if found is not None:
                 return found
-        answer = await self._call(
+        answer = await self._api.call(
             "chat.postMessage",
             {
                 "channel": self._channel if page.thread is None else page.thread[0],
@@ -104,7 +82,7 @@ class SlackChannel:
         return Delivered(self._conversation, str(answer.get("ts", "")))
 
     async def edit(self, conversation: str, message_id: str, message: Message) -> Outcome:
-        answer = await self._call(
+        answer = await self._api.call(
             "chat.update",
             {
                 "channel": conversation,
@@ -128,7 +106,7 @@ class SlackChannel:
             "limit": 200,
         }
         while True:
-            answer = await self._call("conversations.history", arguments)
+            answer = await self._api.call("conversations.history", arguments)
             if isinstance(answer, Permanent):
                 return None
             if isinstance(answer, Retryable):
@@ -149,7 +127,7 @@ class SlackChannel:
         arguments: dict[str, Any] = {"types": "public_channel,private_channel", "limit": 1000}
         name = self._channel.removeprefix("#")
         while True:
-            answer = await self._call("conversations.list", arguments)
+            answer = await self._api.call("conversations.list", arguments)
             if isinstance(answer, Retryable):
                 return Retryable(answer.reason, answer.after_ms, in_doubt=True)
             if isinstance(answer, Permanent):
@@ -162,41 +140,6 @@ class SlackChannel:
             if not cursor:
                 return self._channel
             arguments["cursor"] = cursor
-
-    async def _call(
-        self, method: str, arguments: dict[str, Any]
-    ) -> Mapping[str, Any] | Retryable | Permanent:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                answer = await self._client.api_call(method, json=arguments)
-        except SlackApiError as error:
-            return _classified(method, error)
-        except aiohttp.ClientConnectorError as error:
-            return Retryable(f"{method}: {error.os_error.strerror or 'no connection'}")
-        except TimeoutError:
-            return Retryable(f"{method}: no answer within {self._timeout_s:g} s", in_doubt=True)
-        except aiohttp.ClientError as error:
-            return Retryable(f"{method}: {type(error).__name__}", in_doubt=True)
-        return answer.data if isinstance(answer.data, dict) else {}
-
-
-def _classified(method: str, error: SlackApiError) -> Retryable | Permanent:
-    """What an error answer means: refused (nothing happened), busy, or broken (it may have happened)."""
-    response = error.response
-    status = int(getattr(response, "status_code", 0) or getattr(response, "status", 0))
-    data = getattr(response, "data", None)
-    code = data.get("error", "") if isinstance(data, dict) else ""
-    reason = f"{method}: {code or f'HTTP {status}'}"
-    if status == 429 or code in _BUSY:
-        headers = getattr(response, "headers", None) or {}
-        return Retryable(reason, after_ms=_seconds(headers.get("Retry-After", "1")) * 1000)
-    if status >= 500 or code in _IN_DOUBT or not code:
-        return Retryable(reason, in_doubt=True)
-    return Permanent(reason)
-
-
-def _seconds(text: str) -> int:
-    return min(max(int(text), 1), 600) if text.isdecimal() else 1
 
 
 def _page_key(message: Mapping[str, Any]) -> str | None:
