@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from responders.decider.containment import on_ack, on_approval_due, on_delivered, on_proof_due
+from responders.decider.containment import (
+    on_ack,
+    on_approval_due,
+    on_delivered,
+    on_proof_due,
+    on_undeliverable,
+)
 from responders.decider.detections import on_absorb, on_detection, on_merge
 from responders.decider.draft import OPENED, Decision, Draft, Follow
 from responders.decider.inputs import (
@@ -23,6 +29,7 @@ from responders.decider.inputs import (
     Approve,
     Around,
     CommandDelivered,
+    CommandRefused,
     Consequence,
     Contain,
     Deny,
@@ -88,6 +95,8 @@ def _about_an_incident(draft: Draft, given: Input) -> None:
             on_ack(draft, given)
         case CommandDelivered():
             on_delivered(draft, given)
+        case CommandRefused():
+            on_undeliverable(draft, given)
         case PageOutcome():
             on_page_outcome(draft, given)
         case TimerFired():
@@ -128,6 +137,7 @@ __all__ = [
     "Approve",
     "Around",
     "CommandDelivered",
+    "CommandRefused",
     "Consequence",
     "Contain",
     "Decision",

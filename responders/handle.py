@@ -23,6 +23,7 @@ from responders.decide import (
     ActionRefused,
     Around,
     CommandDelivered,
+    CommandRefused,
     Consequence,
     Contain,
     DetectionSeen,
@@ -190,6 +191,16 @@ class Responder:
             given = CommandDelivered(command.target, command.epoch)
             for incident_id in wanted.incidents_holding(connection, command.target):
                 self._decide(connection, given, incident_id, now)
+
+        self.store.transact(work)
+
+    def undeliverable(self, command: wanted.WantedCommand, reason: str) -> None:
+        """The broker refuses the command, and trying again will not help by itself."""
+
+        def work(connection: Connection) -> None:
+            given = CommandRefused(command.target, command.epoch, reason)
+            for incident_id in wanted.incidents_holding(connection, command.target):
+                self._decide(connection, given, incident_id, self.clock())
 
         self.store.transact(work)
 

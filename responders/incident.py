@@ -52,6 +52,7 @@ class Containment:
     command_id: str | None = None
     enforcement_point: str | None = None
     refusal: str | None = None
+    undeliverable: str | None = None
     proposed_at: datetime | None = None
     denied_at: datetime | None = None
     denied_by: str | None = None
@@ -59,6 +60,7 @@ class Containment:
     requested_at: datetime | None = None
     issued_at: datetime | None = None
     delivered_at: datetime | None = None
+    undeliverable_at: datetime | None = None
     applied_at: datetime | None = None
     unconfirmed_at: datetime | None = None
     refused_at: datetime | None = None
@@ -371,6 +373,7 @@ _ContainmentFact = (
     | log.ContainmentRequested
     | log.ContainmentIssued
     | log.ContainmentDelivered
+    | log.ContainmentUndeliverable
     | log.ContainmentApplied
     | log.ContainmentRefused
     | log.ContainmentUnconfirmed
@@ -440,7 +443,9 @@ def _proved(before: Containment, data: _ContainmentFact, event: IncidentEvent) -
         case log.ContainmentIssued():
             changes = {"epoch": data.epoch, "command_id": data.command_id, "issued_at": event.time}
         case log.ContainmentDelivered():
-            changes = {"delivered_at": before.delivered_at or event.time}
+            changes = {"delivered_at": before.delivered_at or event.time, "undeliverable": None}
+        case log.ContainmentUndeliverable():
+            changes = {"undeliverable": data.reason, "undeliverable_at": event.time}
         case log.ContainmentApplied():
             first = before.applied_at is None
             changes = {"applied_at": event.time, "enforcement_point": data.enforcement_point} if first else {}

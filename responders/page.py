@@ -169,6 +169,9 @@ def _ordered(held: Containment, who: str) -> str:
         case "requested" if held.refused_at is not None:
             why = escape(held.refusal or "")
             words = f"⚠️ *Refused:* {who} does not accept the order to {what} ({why})."
+        case "requested" if held.undeliverable is not None:
+            why = escape(held.undeliverable)
+            words = f"🚨 *Not ordered:* {who} to {what}: the broker refuses the order ({why})."
         case "requested" if held.unconfirmed_at is not None:
             words = f"⚠️ *Not confirmed:* {who} was ordered to {what}, and nobody answers. It may be going on."
         case "requested":

@@ -57,9 +57,11 @@ class ContainmentView(Contract):
     command_id: str | None
     enforcement_point: str | None
     refusal: str | None
+    undeliverable: str | None
     requested_at: Utc | None
     issued_at: Utc | None
     delivered_at: Utc | None
+    undeliverable_at: Utc | None
     applied_at: Utc | None
     unconfirmed_at: Utc | None
     refused_at: Utc | None

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -31,6 +31,7 @@ from responders.http_channel import ChannelError
 from responders.incident_log import KafkaIncidentLog
 from responders.keys import KeyFileError
 from responders.metrics import CONSUMED, MALFORMED, STORE_WAITS, UNKNOWN_ACKS
+from responders.picture.pictures import Pictures
 from responders.policy import Policy, PolicyError
 from responders.repeats import Repeating, repeat_open
 from responders.sender import PageChannel, Sender
@@ -92,15 +93,16 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
             _consumer(settings, topics.DETECTIONS, responder) as detections,
             _consumer(settings, topics.ACKS, responder) as acks,
         ):
-            sender = Sender(responder, opened, KafkaIncidentLog(log_bus))
+            pictures = Pictures(client_options(settings.kafka))
+            sender = Sender(responder, opened, KafkaIncidentLog(log_bus), pictures=pictures)
             publisher = ControlPublisher(responder, bus, signing)
             await publisher.announce()
             await _all_until(
                 stop,
                 detections.consume(stop, lambda value, source: _detection(responder, value, source), work),
                 acks.consume(stop, lambda value, source: _ack(responder, value, source), work),
-                carry_out(stop, sender, work),
-                _loop(stop, work.control, publisher.run_once, work),
+                carry_out(stop, sender, work.outbox, work),
+                carry_out(stop, publisher, work.control, work),
                 _loop(stop, None, lambda: asyncio.to_thread(responder.fire_timers), work),
                 *(_repeat(stop, responder, each) for each in opened.values() if isinstance(each, Repeating)),
                 _announce(stop, (detections, acks), on_ready),
@@ -176,13 +178,23 @@ async def _patiently(stop: asyncio.Event, step: Callable[[], Awaitable[int]]) ->
     return 0
 
 
-async def carry_out(stop: asyncio.Event, sender: Sender, work: Work) -> None:
-    """Send what is in the outbox until ``stop``, and then what is under way to its end."""
+class CarriesOut(Protocol):
+    """Does what the store says is due: the pages and the log, or the commands."""
+
+    async def start_due(self, ended: Callable[[], None]) -> int: ...
+
+    async def finish(self) -> None: ...
+
+    async def abandon(self) -> None: ...
+
+
+async def carry_out(stop: asyncio.Event, doing: CarriesOut, wake: asyncio.Event, work: Work) -> None:
+    """Begin what is due until ``stop``, and then bring what is under way to its end."""
     try:
-        await _loop(stop, work.outbox, lambda: sender.start_due(work.arrived), work)
-        await sender.finish()
+        await _loop(stop, wake, lambda: doing.start_due(work.arrived), work)
+        await doing.finish()
     finally:
-        await sender.abandon()
+        await doing.abandon()
 
 
 async def _repeat(stop: asyncio.Event, responder: Responder, channel: Repeating) -> None:

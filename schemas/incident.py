@@ -210,6 +210,13 @@ class ContainmentDelivered(_OfCommand):
     type: Literal["containment_delivered"] = "containment_delivered"
 
 
+class ContainmentUndeliverable(_OfCommand):
+    """The broker refuses the command. It goes on being tried, and nobody obeys it meanwhile."""
+
+    type: Literal["containment_undeliverable"] = "containment_undeliverable"
+    reason: ShortText
+
+
 class ContainmentApplied(_OfCommand):
     """An enforcement point obeys. ``time_applied`` is by its clock."""
 
@@ -297,6 +304,7 @@ Fact = Annotated[
     | ContainmentRequested
     | ContainmentIssued
     | ContainmentDelivered
+    | ContainmentUndeliverable
     | ContainmentApplied
     | ContainmentRefused
     | ContainmentUnconfirmed

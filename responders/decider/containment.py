@@ -10,6 +10,7 @@ from responders.decider.inputs import (
     ActionRefused,
     Approve,
     CommandDelivered,
+    CommandRefused,
     Contain,
     Deny,
     Lift,
@@ -112,6 +113,23 @@ def on_delivered(draft: Draft, given: CommandDelivered) -> None:
     if held is None or held.epoch is None or held.epoch > given.epoch or held.delivered_at is not None:
         return
     draft.add(log.ContainmentDelivered(target=held.target, epoch=held.epoch))
+
+
+def on_undeliverable(draft: Draft, given: CommandRefused) -> None:
+    """The order does not reach anybody: a person must stop the agent in another way."""
+    held = _held(draft.incident, given.target)
+    if held is None or held.epoch is None or held.epoch > given.epoch or held.delivered_at is not None:
+        return
+    reason = given.reason[:TEXT_CHARS]
+    if held.undeliverable == reason:
+        return
+    draft.add(log.ContainmentUndeliverable(target=held.target, epoch=held.epoch, reason=reason))
+    tell_anyway(
+        draft,
+        f"undelivered:{held.command_id}",
+        f"{_name(held)} has not been ordered to {describe(held.wanted)}: the broker refuses the order"
+        f" ({reason}). Stop it from outside.",
+    )
 
 
 def on_proof_due(draft: Draft, given: TimerFired) -> None:
@@ -243,5 +261,6 @@ __all__ = [
     "on_approval_due",
     "on_delivered",
     "on_proof_due",
+    "on_undeliverable",
     "suggested",
 ]

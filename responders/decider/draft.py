@@ -20,6 +20,9 @@ TEXT_CHARS: Final = 1024
 OPENED: Final = "opened"
 """The page of an incident that opened; later pages are named for their transition."""
 
+RAISED: Final = "raised:"
+"""What the page of an incident that got worse begins with; then the severity."""
+
 DIGEST: Final = "digest"
 """The page of a storm, followed by its number."""
 
@@ -37,6 +40,7 @@ _SHOWN: Final = frozenset(
         "containment_denied",
         "containment_unanswered",
         "containment_requested",
+        "containment_undeliverable",
         "containment_applied",
         "containment_refused",
         "containment_unconfirmed",

@@ -80,6 +80,15 @@ class CommandDelivered:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandRefused:
+    """The broker refuses the command with this epoch for good."""
+
+    target: Target
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class PageOutcome:
     """A page went out, showing the incident at ``rendered_version``, or failed for good."""
 
@@ -217,6 +226,7 @@ Input = (
     DetectionSeen
     | AckSeen
     | CommandDelivered
+    | CommandRefused
     | PageOutcome
     | TimerFired
     | PersonActs

@@ -41,6 +41,7 @@ SAMPLES: dict[str, Fact] = {
         log.ContainmentDelivered(**COMMAND),
         log.ContainmentApplied(**COMMAND, enforcement_point="gate-1", time_applied=START),
         log.ContainmentRefused(**COMMAND, enforcement_point="gate-1", reason="bad_signature"),
+        log.ContainmentUndeliverable(**COMMAND, reason="agent.control: TopicAuthorizationFailedError"),
         log.ContainmentUnconfirmed(**COMMAND, waited_ms=1000),
         log.ContainmentVerified(**COMMAND, quiet_ms=1000),
         log.ContainmentDisobeyed(**COMMAND, detection_id="d-2"),

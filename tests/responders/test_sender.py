@@ -58,7 +58,7 @@ class Stub:
 @asynccontextmanager
 async def carrying_out(sender: Sender) -> AsyncIterator[Work]:
     work, stop = Work(), asyncio.Event()
-    task = asyncio.ensure_future(carry_out(stop, sender, work))
+    task = asyncio.ensure_future(carry_out(stop, sender, work.outbox, work))
     try:
         yield work
     finally:
