@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import stamina
@@ -35,7 +35,7 @@ from responders.effects import (
 )
 from responders.folds import KEY, Fold, Folds, FoldsSeen
 from responders.incident import Incident, apply
-from schemas.base import epoch_ms
+from schemas.base import epoch_ms, whole_ms
 from schemas.detection import Detection
 from schemas.incident import INCIDENT_EVENT, IncidentEvent
 
@@ -247,7 +247,8 @@ def _keep_time(connection: Connection, effect: SetTimer | CancelTimers) -> None:
         kind=effect.kind,
         scope=effect.scope,
         epoch=effect.number,
-        due_ms=epoch_ms(effect.due),
+        # Rounded up: a timer that fires before its time finds nothing due, and is gone.
+        due_ms=whole_ms(effect.due + timedelta(microseconds=999)),
     )
 
 

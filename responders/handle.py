@@ -42,7 +42,7 @@ from responders.effects import Release
 from responders.event_store import Store
 from responders.incident import Incident
 from responders.policy import Policy
-from schemas.base import epoch_ms
+from schemas.base import epoch_ms, whole_ms
 from schemas.control import ControlAck, Target
 from schemas.detection import Detection
 
@@ -220,7 +220,7 @@ class Responder:
         with self.store.reading() as connection:
             due = connection.execute(
                 select(timers.c.timer_key)
-                .where(timers.c.due_ms <= epoch_ms(self.clock()))
+                .where(timers.c.due_ms <= whole_ms(self.clock()))
                 .order_by(timers.c.due_ms)
                 .limit(limit)
             ).scalars()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 MAX_MESSAGE_BYTES = 256 * 1024
 MAX_NESTING = 32
 MAX_EVENTS_PER_MESSAGE = 1_000
@@ -54,6 +56,11 @@ class Contract(BaseModel):
 def epoch_ms(time: datetime) -> int:
     """Milliseconds since 1970-01-01 UTC of an aware datetime."""
     return round(time.timestamp() * 1000)
+
+
+def whole_ms(time: datetime) -> int:
+    """The last whole millisecond since 1970-01-01 UTC that is over at ``time``; `epoch_ms` rounds."""
+    return (time - _EPOCH) // _MILLISECOND
 
 
 def from_epoch_ms(milliseconds: float) -> datetime:

@@ -352,3 +352,20 @@ def test_times_are_folded_as_they_were(desk: Desk) -> None:
     assert then is not None
     assert (then.escalations, desk.of(key).escalations) == (1, 2)
     assert isinstance(then.escalating_since, datetime)
+
+
+def test_what_waits_is_told_although_its_time_is_no_whole_millisecond(
+    sqlite_store: Store, clock: Clock
+) -> None:
+    """A timer that fires before its time finds nothing due, and is gone."""
+    clock.now += timedelta(microseconds=400)
+    desk = Desk(sqlite_store, clock)
+    incident_id = desk.see()
+    actions.silence(desk.responder, incident_id, "bob", 5)
+    until = clock.now + timedelta(minutes=5)
+    for clock.now in (until - timedelta(microseconds=300), until, until + timedelta(milliseconds=1)):
+        desk.responder.fire_timers()
+    with sqlite_store.reading() as connection:
+        incident = fold(events_of(connection, incident_id))
+    assert incident is not None
+    assert any(page.startswith("unsilenced:") for page, _ in incident.pages)
