@@ -71,13 +71,10 @@ class ResponderActions:
         return _told(actions.resolve(self._responder, incident_id, person))
 
     def control(self, order: ControlOrder, person: str) -> JsonObject:
-        if order.action == "resume":
+        if order.state is None:
             lifted = self._responder.lift(person, Lift(order.target, order.reason))
             return {"targets": [target.model_dump(mode="json", exclude_none=True) for target in lifted]}
-        state = ControlState(mode="halt")
-        if order.action == "degrade" and order.ladder is not None:
-            state = ControlState(mode="degrade", ladder=order.ladder)
-        return _told(self._responder.contain(person, Contain(order.target, state, order.reason)))
+        return _told(self._responder.contain(person, Contain(order.target, order.state, order.reason)))
 
 
 def _told(incident: Incident) -> JsonObject:
@@ -138,7 +135,8 @@ class SlackButtons:
             self._doing.resolve(action.value, person)
             return f"{action.value} is resolved."
         doing: Final = "halt" if action.action == BUTTON_HALT else "resume"
-        order = ControlOrder(doing, parse_target(action.value), None, f"{doing} pressed in Slack")
+        state = ControlState(mode="halt") if doing == "halt" else None
+        order = ControlOrder(doing, parse_target(action.value), state, f"{doing} pressed in Slack")
         self._doing.control(order, person)
         return f"{action.value}: {doing} is on its way."
 

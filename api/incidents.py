@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api.bodies import json_object
 from api.errors import ApiError
-from api.ports import Actions, ControlAction, ControlOrder, DegradeTo, Incidents, NoIncidentError
+from api.orders import order_of
+from api.ports import Actions, Incidents, NoIncidentError
 from api.security import Access
-from responders.containment import TargetError, parse_target
+from responders.containment import TargetError
 from responders.database import StoreError
 from responders.decide import ActionRefused
-from schemas.control import EVERY_AGENT, Target
 
 Result = TypeVar("Result")
 
@@ -62,10 +62,10 @@ class IncidentRoutes:
         return await self._act(request, self._actions.resolve)
 
     async def control(self, request: Request) -> Response:
-        """``{"action": "halt" | "resume" | "degrade", "target", "ladder" (degrade), "reason", "person"}``."""
+        """``{"action", "target", "reason", "person"}`` and what the action takes (`api.orders.TAKES`)."""
         self._access.require_token(request)
         fields = await json_object(request, MAX_BODY_BYTES)
-        order = _order(fields)
+        order = order_of(fields)
         person = _person(fields)
         return JSONResponse(await in_thread(lambda: self._actions.control(order, person)), 202)
 
@@ -92,38 +92,6 @@ async def in_thread(work: Callable[[], Result]) -> Result:
         raise ApiError(409, "refused", str(error)) from None
     except StoreError as error:
         raise ApiError(503, "store_unavailable", str(error), {"Retry-After": "5"}) from None
-
-
-def _order(fields: dict[str, Any]) -> ControlOrder:
-    action = fields.get("action")
-    if action not in get_args(ControlAction) or action is None:
-        raise ApiError(400, "bad_action", f"action must be one of {', '.join(get_args(ControlAction))}")
-    ladder = fields.get("ladder")
-    if action == "degrade" and ladder not in get_args(DegradeTo):
-        raise ApiError(400, "bad_ladder", f"degrade needs a ladder: one of {', '.join(get_args(DegradeTo))}")
-    if action != "degrade" and ladder is not None:
-        raise ApiError(400, "bad_ladder", "ladder goes with degrade only")
-    reason = fields.get("reason", f"{action} by hand")
-    if not isinstance(reason, str) or not 1 <= len(reason) <= 1024:
-        raise ApiError(400, "bad_reason", "reason must be a text of 1 to 1,024 characters")
-    return ControlOrder(action, _target(fields.get("target")), ladder, reason)
-
-
-def _target(value: Any) -> Target:
-    """A target as people write it, or as the contract does; `*` is every agent."""
-    if isinstance(value, str):
-        try:
-            return parse_target(value)
-        except TargetError as error:
-            raise ApiError(400, "bad_target", str(error)) from None
-    try:
-        target = Target.model_validate(value)
-    except ValueError:
-        detail = 'target must be "tenant/agent[/session]" or {"tenant", "agent", "session"}'
-        raise ApiError(400, "bad_target", detail) from None
-    if target.agent == EVERY_AGENT and target.session is not None:
-        raise ApiError(400, "bad_target", "every agent (*) takes no session")
-    return target
 
 
 def _incident_id(request: Request) -> str:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from schemas.control import Target
+from schemas.control import ControlState, Target
 from watchkeeper_client.spending import Call
 from watchkeeper_client.wanted import Decision
 
-ControlAction = Literal["halt", "resume", "degrade"]
+ControlAction = Literal["halt", "resume", "require_approval", "degrade", "throttle", "revoke", "budget"]
 DegradeTo = Literal["rag", "keyword", "static"]
 JsonObject = Mapping[str, Any]
 
@@ -85,11 +85,11 @@ class Readiness(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ControlOrder:
-    """Containment by hand. ``ladder`` is set with `degrade` only."""
+    """Containment by hand. ``state`` is what the target is held in; None lets it run again."""
 
     action: ControlAction
     target: Target
-    ladder: DegradeTo | None
+    state: ControlState | None
     reason: str
 
 

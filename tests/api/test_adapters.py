@@ -111,6 +111,25 @@ def test_degrade_sets_the_rung(client: TestClient) -> None:
     assert (wanted["mode"], wanted["ladder"]) == ("degrade", "keyword")
 
 
+def test_orders_add_up_until_one_takes_them_back(client: TestClient) -> None:
+    orders: list[dict[str, object]] = [
+        {"action": "throttle", "calls_per_minute": 6},
+        {"action": "revoke", "tools": ["send_email"]},
+        {"action": "budget", "usd": 5},
+        {"action": "require_approval"},
+    ]
+    for order in orders:
+        answer = client.post("/v1/control", json={"target": "support", **order}, headers=BEARER)
+        assert answer.status_code == 202, answer.text
+    held = client.get(f"/v1/incidents/{answer.json()['incident_id']}").json()["containments"][0]
+    wanted = held["wanted"]
+    assert (wanted["mode"], wanted["calls_per_minute"]) == ("require_approval", 6)
+    assert (wanted["revoked_tools"], wanted["budget"]["cost_usd"]) == (["send_email"], 5.0)
+    client.post("/v1/control", json={"action": "resume", "target": "support"}, headers=BEARER)
+    shown = client.get(f"/v1/incidents/{answer.json()['incident_id']}").json()
+    assert shown["containments"][0]["state"] == "released"
+
+
 def test_what_is_not_there_is_said(client: TestClient) -> None:
     answer = client.get("/v1/incidents/INC-NONE")
     assert (answer.status_code, answer.json()["error"]) == (404, "no_incident")

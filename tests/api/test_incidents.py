@@ -10,7 +10,8 @@ from starlette.testclient import TestClient
 
 from api.allow import WantedDecider
 from api.ports import ControlOrder
-from schemas.control import Target
+from responders.containment import within_budget, without_tools
+from schemas.control import ControlState, Target
 from tests.api.conftest import Remembering
 from watchkeeper_client.control import TrustedKeys
 from watchkeeper_client.spending import Call
@@ -18,6 +19,7 @@ from watchkeeper_client.wanted import Decision, WantedState
 
 CHANGES = ("/v1/incidents/INC-0/ack", "/v1/incidents/INC-0/resolve", "/v1/control")
 HALT = {"action": "halt", "target": "support"}
+STOPPED = ControlState(mode="halt")
 
 
 @pytest.mark.parametrize("path", CHANGES)
@@ -98,16 +100,49 @@ def test_acknowledge_and_resolve(client: TestClient, parts: Remembering, bearer:
 @pytest.mark.parametrize(
     ("body", "order"),
     [
-        (HALT, ControlOrder("halt", Target(agent="support"), None, "halt by hand")),
+        (HALT, ControlOrder("halt", Target(agent="support"), STOPPED, "halt by hand")),
         (
             {"action": "resume", "target": "acme/support/s-1", "reason": "fixed"},
             ControlOrder("resume", Target(tenant="acme", agent="support", session="s-1"), None, "fixed"),
         ),
         (
             {"action": "degrade", "target": {"agent": "a/b"}, "ladder": "rag"},
-            ControlOrder("degrade", Target(agent="a/b"), "rag", "degrade by hand"),
+            ControlOrder(
+                "degrade", Target(agent="a/b"), ControlState(mode="degrade", ladder="rag"), "degrade by hand"
+            ),
         ),
-        ({"action": "halt", "target": "*"}, ControlOrder("halt", Target(agent="*"), None, "halt by hand")),
+        ({"action": "halt", "target": "*"}, ControlOrder("halt", Target(agent="*"), STOPPED, "halt by hand")),
+        (
+            {"action": "throttle", "target": "support", "calls_per_minute": 0},
+            ControlOrder(
+                "throttle",
+                Target(agent="support"),
+                ControlState(mode="throttle", calls_per_minute=0),
+                "throttle by hand",
+            ),
+        ),
+        (
+            {"action": "revoke", "target": "support", "tools": ["mail", "db"]},
+            ControlOrder("revoke", Target(agent="support"), without_tools(["db", "mail"]), "revoke by hand"),
+        ),
+        (
+            {"action": "budget", "target": "support/s/1", "usd": 5, "steps": 15},
+            ControlOrder(
+                "budget",
+                Target(tenant="support", agent="s", session="1"),
+                within_budget(cost_usd=5.0, steps=15),
+                "budget by hand",
+            ),
+        ),
+        (
+            {"action": "require_approval", "target": "support"},
+            ControlOrder(
+                "require_approval",
+                Target(agent="support"),
+                ControlState(mode="require_approval"),
+                "require_approval by hand",
+            ),
+        ),
     ],
 )
 def test_control_by_hand(
@@ -136,6 +171,22 @@ def test_control_by_hand(
         {"action": "degrade", "ladder": "full"},
         {"action": "degrade", "ladder": ["rag"]},
         {"ladder": "rag"},
+        {"action": "throttle"},
+        {"action": "throttle", "calls_per_minute": -1},
+        {"action": "throttle", "calls_per_minute": True},
+        {"action": "throttle", "calls_per_minute": 1.5},
+        {"action": "throttle", "calls_per_minute": 5, "usd": 1},
+        {"action": "revoke"},
+        {"action": "revoke", "tools": []},
+        {"action": "revoke", "tools": "mail"},
+        {"action": "revoke", "tools": [""]},
+        {"action": "revoke", "tools": ["mail"] * 513},
+        {"action": "budget"},
+        {"action": "budget", "usd": "5"},
+        {"action": "budget", "usd": -1},
+        {"action": "budget", "tokens": 1.5},
+        {"action": "budget", "steps": 10**15},
+        {"tools": ["mail"]},
         {"reason": ""},
         {"reason": "x" * 1_025},
         {"person": ""},
@@ -148,6 +199,24 @@ def test_a_bad_order_changes_nothing(
 ) -> None:
     assert client.post("/v1/control", json={**HALT, **change}, headers=bearer).status_code == 400
     assert parts.done == []
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"action": "explode"}, "bad_action", "throttle, revoke, budget"),
+        ({"calls_per_minute": 5}, "bad_calls_per_minute", "goes with throttle only"),
+        ({"action": "budget"}, "bad_budget", "usd, tokens or steps"),
+        ({"action": "revoke"}, "bad_tools", "a list of names"),
+        ({"action": "throttle"}, "bad_calls_per_minute", "throttle needs calls_per_minute"),
+    ],
+)
+def test_a_bad_order_is_told_what_to_say(
+    client: TestClient, bearer: dict[str, str], change: dict[str, Any], error: str, says: str
+) -> None:
+    answer = client.post("/v1/control", json={**HALT, **change}, headers=bearer).json()
+    assert answer["error"] == error
+    assert says in answer["detail"]
 
 
 def test_allow_passes_whom_it_is_about(client: TestClient, parts: Remembering) -> None:

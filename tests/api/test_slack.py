@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from api.adapters import BUTTON_ACKNOWLEDGE, BUTTON_HALT, BUTTON_RESOLVE, BUTTON_RESUME, SlackButtons
 from api.ports import ControlOrder, SlackAction
-from schemas.control import Target
+from schemas.control import ControlState, Target
 from tests.api.conftest import NOW_S, SECRET, Remembering
 
 PRESSED = {"user": {"id": "U1"}, "actions": [{"action_id": BUTTON_ACKNOWLEDGE, "value": "INC-0"}]}
@@ -112,7 +112,12 @@ def test_other_payloads_do_nothing(client: TestClient, parts: Remembering, paylo
             BUTTON_HALT,
             "acme/support",
             (
-                ControlOrder("halt", Target(tenant="acme", agent="support"), None, "halt pressed in Slack"),
+                ControlOrder(
+                    "halt",
+                    Target(tenant="acme", agent="support"),
+                    ControlState(mode="halt"),
+                    "halt pressed in Slack",
+                ),
                 "slack:U1",
             ),
         ),
