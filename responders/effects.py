@@ -47,6 +47,19 @@ class UpdatePage:
 
 
 @dataclass(frozen=True, slots=True)
+class ShowPicture:
+    """Put a picture of the signal beside a delivered page, where the channel can show one."""
+
+    incident_id: str
+    page: str
+    channel: str
+
+    @property
+    def key(self) -> str:
+        return f"picture:{self.incident_id}:{self.page}:{self.channel}"
+
+
+@dataclass(frozen=True, slots=True)
 class PublishIncidentEvents:
     """Put the events ``first`` to ``last`` (both included) on ``incident.events``."""
 
@@ -113,8 +126,8 @@ class CancelTimers:
     kinds: tuple[TimerKind, ...]
 
 
-Effect = Page | UpdatePage | PublishIncidentEvents | Hold | Release | SetTimer | CancelTimers
-Sendable = Page | UpdatePage | PublishIncidentEvents
+Effect = Page | UpdatePage | ShowPicture | PublishIncidentEvents | Hold | Release | SetTimer | CancelTimers
+Sendable = Page | UpdatePage | ShowPicture | PublishIncidentEvents
 """The effects that leave the store through the outbox."""
 
 

@@ -30,7 +30,9 @@ from responders.effects import (
     Page,
     PublishIncidentEvents,
     Release,
+    Sendable,
     SetTimer,
+    ShowPicture,
     UpdatePage,
 )
 from responders.folds import KEY, Fold, Folds, FoldsSeen
@@ -227,7 +229,7 @@ def save(connection: Connection, decision: Decision, now: datetime) -> None:
                 wanted.release(connection, effect, epoch_ms(now))
             case SetTimer() | CancelTimers():
                 _keep_time(connection, effect)
-            case Page() | UpdatePage() | PublishIncidentEvents():
+            case Page() | UpdatePage() | ShowPicture() | PublishIncidentEvents():
                 _to_outbox(connection, effect, epoch_ms(now))
                 if isinstance(effect, Page) and decision.incident is not None:
                     _count_page(connection, decision.incident, effect, now)
@@ -307,9 +309,7 @@ def _project(connection: Connection, incident: Incident, opened: bool) -> None:
         )
 
 
-def _to_outbox(
-    connection: Connection, effect: Page | UpdatePage | PublishIncidentEvents, now_ms: int
-) -> None:
+def _to_outbox(connection: Connection, effect: Sendable, now_ms: int) -> None:
     if isinstance(effect, UpdatePage):
         _forget_older_edits(connection, effect)
     insert_new(
@@ -343,7 +343,7 @@ def _forget_older_edits(connection: Connection, effect: UpdatePage) -> None:
     )
 
 
-def _encode(effect: Page | UpdatePage | PublishIncidentEvents) -> str:
+def _encode(effect: Sendable) -> str:
     return json.dumps(asdict(effect), ensure_ascii=False, sort_keys=True)
 
 

@@ -19,6 +19,9 @@ PAGES: Final = Counter(
 EDITS: Final = Counter(
     "watchkeeper_page_edits_total", "Edits of pages, by how they ended.", ["channel", "outcome"]
 )
+PICTURES: Final = Counter(
+    "watchkeeper_pictures_total", "Attempts to show a picture, by how they ended.", ["channel", "outcome"]
+)
 COMMANDS: Final = Counter(
     "watchkeeper_commands_published_total", "Publications of control commands.", ["mode", "outcome"]
 )

@@ -23,13 +23,14 @@ from responders.effects import (
     PublishIncidentEvents,
     Retryable,
     Sendable,
+    ShowPicture,
     UpdatePage,
 )
 
 LEASE_MS: Final = 30_000
 FIRST_RETRY_MS: Final = 500
 LONGEST_RETRY_MS: Final = 30_000
-_KINDS: Final = {kind.__name__: kind for kind in (Page, UpdatePage, PublishIncidentEvents)}
+_KINDS: Final = {kind.__name__: kind for kind in (Page, UpdatePage, ShowPicture, PublishIncidentEvents)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,16 @@ class Claimed:
 
 
 def destination_of(effect: Sendable) -> str:
-    """Where a row is on its way to: a channel, or the log. Its lane is the incident's to there."""
-    return "log" if isinstance(effect, PublishIncidentEvents) else effect.channel
+    """Where a row is on its way to: a channel, the log, or the drawing of pictures, which no page waits for.
+    Its lane is the incident's to there.
+    """
+    match effect:
+        case PublishIncidentEvents():
+            return "log"
+        case ShowPicture():
+            return "pictures"
+        case _:
+            return effect.channel
 
 
 def lane_of(effect: Sendable) -> str:

@@ -26,13 +26,15 @@ from responders.effects import (
     Permanent,
     PublishIncidentEvents,
     Retryable,
+    ShowPicture,
     UpdatePage,
 )
 from responders.handle import Responder
 from responders.incident import Incident
-from responders.metrics import EDITS, PAGES
+from responders.metrics import EDITS, PAGES, PICTURES
 from responders.outbox import Claimed
 from responders.page import Message, render
+from responders.picture.pictures import DrawsPictures, ShowsPictures
 from schemas.base import epoch_ms
 from schemas.incident import IncidentEvent
 
@@ -43,6 +45,8 @@ FULL_AT: Final = 2
 STORE_AT_ONCE: Final = 4
 """Pages are many and their channels slow; what they ask of the store must not crowd out new detections."""
 PACE_MS: Final = 60_000
+PICTURE_ATTEMPTS: Final = 5
+"""A picture is worth less than the trouble of trying for ever."""
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
@@ -94,9 +98,11 @@ class Sender:
         channels: Mapping[str, PageChannel],
         log: IncidentLog,
         send_within_s: float = SEND_WITHIN_S,
+        pictures: DrawsPictures | None = None,
     ) -> None:
         self._responder = responder
         self._channels = channels
+        self._pictures = pictures
         self._incident_log = log
         self._send_within_s = send_within_s
         self._under_way: dict[asyncio.Task[None], str] = {}
@@ -154,21 +160,16 @@ class Sender:
                 await self._page(claimed, claimed.effect)
             case UpdatePage():
                 await self._update(claimed, claimed.effect)
+            case ShowPicture():
+                await self._show(claimed, claimed.effect)
             case PublishIncidentEvents():
                 await self._publish(claimed, claimed.effect)
 
     async def _page(self, claimed: Claimed, effect: Page) -> None:
         incident, detections = await self._in_store(lambda: self._view(effect.incident_id))
-        message = render(incident, effect.page, detections)
+        message = self._render(incident, effect.page, detections)
         status = incident.pages[effect.page, effect.channel]
-        thread = next(
-            (
-                (each.conversation, each.message)
-                for each in incident.pages.values()
-                if each.channel == effect.channel and each.conversation and each.message
-            ),
-            None,
-        )
+        thread = _thread(incident, effect.channel)
         outcome = await self._send(
             effect.channel,
             Outgoing(effect.key, message, status.requested_at, claimed.attempts, claimed.in_doubt, thread),
@@ -231,7 +232,7 @@ class Sender:
 
     async def _update(self, claimed: Claimed, effect: UpdatePage) -> None:
         incident, detections = await self._in_store(lambda: self._view(effect.incident_id))
-        message = render(incident, effect.page, detections)
+        message = self._render(incident, effect.page, detections)
         where = await self._in_store(lambda: self._where(effect))
         channel = self._channels.get(effect.channel)
         outcome: Outcome = Delivered()
@@ -254,18 +255,53 @@ class Sender:
 
         self._responder.store.transact(work)
 
+    async def _show(self, claimed: Claimed, effect: ShowPicture) -> None:
+        outcome = await self._shown(claimed, effect)
+        PICTURES.labels(effect.channel, type(outcome).__name__.lower()).inc()
+        if isinstance(outcome, Retryable) and claimed.attempts >= PICTURE_ATTEMPTS:
+            outcome = Permanent(outcome.reason)
+        if isinstance(outcome, Permanent):
+            _log.warning(
+                "no picture", channel=effect.channel, incident=effect.incident_id, reason=outcome.reason
+            )
+        await self._settle(claimed, outcome)
+
+    async def _shown(self, claimed: Claimed, effect: ShowPicture) -> Outcome:
+        """Nothing to draw, and a channel that shows none, are both as good as done."""
+        channel = self._channels.get(effect.channel)
+        if self._pictures is None or not isinstance(channel, ShowsPictures):
+            return Delivered()
+        incident, _ = await self._in_store(lambda: self._view(effect.incident_id))
+        thread = _thread(incident, effect.channel)
+        if thread is None:
+            return Delivered()
+        try:
+            async with asyncio.timeout(self._send_within_s):
+                picture = await self._pictures.of(incident, effect.key)
+                if picture is None:
+                    return Delivered()
+                return await channel.show(*thread, picture, claimed.in_doubt)
+        except TimeoutError:
+            return Retryable(f"not done within {self._send_within_s:g} s", in_doubt=True)
+
     async def _publish(self, claimed: Claimed, effect: PublishIncidentEvents) -> None:
         def read() -> list[IncidentEvent]:
             with self._responder.store.reading() as connection:
                 return event_store.events_between(connection, effect.incident_id, effect.first, effect.last)
 
-        outcome = await self._incident_log.publish(await self._in_store(read))
+        await self._settle(claimed, await self._incident_log.publish(await self._in_store(read)))
+
+    async def _settle(self, claimed: Claimed, outcome: Outcome) -> None:
         now_ms = epoch_ms(self._responder.clock())
         await self._in_store(
             lambda: self._responder.store.transact(
                 lambda connection: outbox.settle(connection, claimed, outcome, now_ms)
             )
         )
+
+    def _render(self, incident: Incident, page: str, detections: int) -> Message:
+        owner = self._responder.policy.owner_of(incident.tenant, incident.agent)
+        return render(incident, page, detections, owner)
 
     def _view(self, incident_id: str) -> tuple[Incident, int]:
         with self._responder.store.reading() as connection:
@@ -282,6 +318,18 @@ class Sender:
         with self._responder.store.reading() as connection:
             row = connection.execute(statement).first()
         return None if row is None else (row.conversation, row.message, row.digest)
+
+
+def _thread(incident: Incident, channel: str) -> tuple[str, str] | None:
+    """The conversation and the message that the incident began with in this channel."""
+    return next(
+        (
+            (each.conversation, each.message)
+            for each in incident.pages.values()
+            if each.channel == channel and each.conversation and each.message
+        ),
+        None,
+    )
 
 
 def _message_of(effect: UpdatePage) -> Update:

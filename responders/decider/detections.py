@@ -6,7 +6,7 @@ from typing import Final
 
 from responders import wording
 from responders.decider.containment import disobeyed, suggested
-from responders.decider.draft import ENGINE, OPENED, TEXT_CHARS, Draft
+from responders.decider.draft import ENGINE, OPENED, RAISED, TEXT_CHARS, Draft
 from responders.decider.inputs import Absorb, MergeInto
 from responders.decider.paging import tell
 from responders.incident import SEVERITIES, Incident
@@ -59,7 +59,7 @@ def _join(draft: Draft, detection: Detection) -> None:
         draft.add(
             log.SeverityRaised(before=before, after=detection.severity, detection_id=detection.detection_id)
         )
-        tell(draft, f"raised:{detection.severity}", wording.headline(detection), detection)
+        tell(draft, f"{RAISED}{detection.severity}", wording.headline(detection), detection)
 
 
 def _is_news(incident: Incident, detection: Detection, follows: bool) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from responders import effects
-from responders.decider.draft import DIGEST, ENGINE, TEXT_CHARS, Draft
+from responders.decider.draft import DIGEST, ENGINE, OPENED, RAISED, TEXT_CHARS, Draft
 from responders.decider.inputs import ListInDigest, PageOutcome
 from responders.effects import Delivered
 from responders.incident import Deferral, Incident
@@ -248,6 +248,8 @@ def on_page_outcome(draft: Draft, given: PageOutcome) -> None:
         )
         if stale:
             draft.update_page(given.page, given.channel)
+        if given.page == OPENED or given.page.startswith(RAISED):
+            draft.effect(effects.ShowPicture(draft.incident.incident_id, given.page, given.channel))
         return
     draft.add(
         log.PageFailed(

@@ -16,7 +16,9 @@ import aiohttp
 
 from responders.effects import Delivered, Outcome, Permanent, Retryable
 from responders.page import Message
+from responders.picture.pictures import Picture
 from responders.sender import Outgoing
+from responders.slack import pictures
 from responders.slack.web_api import TIMEOUT_S, SlackRefusedError, WebApi
 
 METADATA_TYPE: Final = "watchkeeper_page"
@@ -92,6 +94,9 @@ class SlackChannel:
             },
         )
         return answer if isinstance(answer, Retryable | Permanent) else Delivered(conversation, message_id)
+
+    async def show(self, conversation: str, message_id: str, picture: Picture, in_doubt: bool) -> Outcome:
+        return await pictures.show(self._api, conversation, message_id, picture, in_doubt)
 
     async def _look_for(self, page: Outgoing) -> Outcome | None:
         """`Delivered` when the page is there, `Retryable` when that cannot be told yet, None to send it."""

@@ -14,7 +14,8 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from config.errors import CorrectableError
-from responders.effects import Permanent, Retryable
+from responders.effects import Outcome, Permanent, Retryable
+from responders.http_channel import request
 
 TIMEOUT_S: Final = 8
 _BUSY: Final = frozenset({"ratelimited", "rate_limited", "team_added_to_org", "accesslimited"})
@@ -44,12 +45,15 @@ class WebApi:
             timeout=timeout_s,  # type: ignore[arg-type]
             retry_handlers=[],  # the SDK's own posts again after a lost connection
         )
+        self._session = session
         self._timeout_s = timeout_s
 
-    async def call(self, method: str, arguments: Mapping[str, Any]) -> Answer:
+    async def call(self, method: str, arguments: Mapping[str, Any], *, form: bool = False) -> Answer:
+        """``form``: the method takes no JSON."""
+        given: dict[str, Any] = {"data" if form else "json": dict(arguments)}
         try:
             async with asyncio.timeout(self._timeout_s):
-                answer = await self._client.api_call(method, json=dict(arguments))
+                answer = await self._client.api_call(method, **given)
         except SlackApiError as error:
             return _classified(method, error)
         except aiohttp.ClientConnectorError as error:
@@ -59,6 +63,13 @@ class WebApi:
         except aiohttp.ClientError as error:
             return Retryable(f"{method}: {type(error).__name__}", in_doubt=True)
         return answer.data if isinstance(answer.data, dict) else {}
+
+    async def put(self, upload_url: str, content: bytes) -> Outcome:
+        """Send a file's content to where Slack said."""
+        headers = {"Content-Type": "application/octet-stream"}
+        return await request(
+            self._session, "POST", upload_url, timeout_s=self._timeout_s, data=content, headers=headers
+        )
 
 
 def _classified(method: str, error: SlackApiError) -> Retryable | Permanent:

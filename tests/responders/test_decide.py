@@ -22,6 +22,7 @@ from responders.effects import (
     PublishIncidentEvents,
     Release,
     SetTimer,
+    ShowPicture,
 )
 from responders.effects import UpdatePage as Update
 from responders.incident import SEVERITIES, Incident
@@ -264,13 +265,24 @@ def test_a_page_that_was_rendered_before_the_latest_news_is_edited() -> None:
     desk = Desk()
     key = desk.see(detection()).incident.incident_id
     current = desk.only.version
-    assert (
-        desk.give(d.PageOutcome("opened", "desk", Delivered("C1", "1"), 1, current), key).effects[:-1] == ()
-    )
+    desk.give(d.PageOutcome("opened", "desk", Delivered("C1", "1"), 1, current), key)
+    assert desk.of(Update) == []
     stale = Desk()
     key = stale.see(detection()).incident.incident_id
     stale.give(d.PageOutcome("opened", "desk", Delivered("C1", "1"), 1, current - 1), key)
     assert len(stale.of(Update)) == 1
+
+
+def test_a_page_that_tells_of_a_detection_gets_its_picture_once_delivered() -> None:
+    desk = Desk()
+    key = desk.see(detection(severity="warning")).incident.incident_id
+    desk.see(detection("d-2"))
+    for page in ("opened", "raised:critical"):
+        desk.give(d.PageOutcome(page, "desk", Delivered("C1", page), 1, desk.only.version), key)
+    assert [(each.page, each.channel) for each in desk.of(ShowPicture)] == [
+        ("opened", "desk"),
+        ("raised:critical", "desk"),
+    ]
 
 
 def test_a_person_acts_and_acting_twice_is_acting_once() -> None:
