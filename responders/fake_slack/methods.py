@@ -88,9 +88,7 @@ def update(workspace: Workspace, arguments: Arguments) -> Answer:
     problem = problem_with(arguments)
     if problem is not None:
         return refused(problem)
-    message.text, message.blocks = str(arguments.get("text") or ""), list(arguments.get("blocks") or [])
-    message.edits += 1
-    workspace.touch()
+    workspace.edit(message, str(arguments.get("text") or ""), list(arguments.get("blocks") or []))
     return {"ok": True, "channel": message.channel, "ts": message.ts}
 
 

@@ -45,8 +45,8 @@ class File:
 
 @dataclass(slots=True)
 class Posted:
-    """A message as the channel shows it now. ``edits`` counts how often it was changed; ``user`` wrote it,
-    where it was not the app.
+    """A message as the channel shows it now. ``edits`` counts how often it was changed, ``past`` are its
+    blocks before each change; ``user`` wrote it, where it was not the app.
     """
 
     channel: str
@@ -59,12 +59,13 @@ class Posted:
     broadcast: bool = False
     files: list[File] = field(default_factory=list)
     user: str | None = None
+    past: list[list[dict[str, Any]]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Ephemeral:
     """A message that ``user`` alone is shown. ``answers`` is the time stamp of the message whose button led
-    to it.
+    to it. It is Slack's own where it is not ``from_app``.
     """
 
     channel: str
@@ -74,6 +75,7 @@ class Ephemeral:
     blocks: list[dict[str, Any]]
     thread_ts: str | None = None
     answers: str | None = None
+    from_app: bool = True
 
 
 @dataclass
@@ -136,6 +138,12 @@ class Workspace:
         self.messages.append(message)
         self.touch()
         return message
+
+    def edit(self, message: Posted, text: str, blocks: list[dict[str, Any]]) -> None:
+        message.past.append(message.blocks)
+        message.text, message.blocks = text, blocks
+        message.edits += 1
+        self.touch()
 
     def whisper(self, ephemeral: Ephemeral) -> Ephemeral:
         self.ephemerals.append(ephemeral)
