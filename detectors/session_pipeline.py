@@ -96,7 +96,6 @@ class SessionPipeline:
         self.lateness_ms = lateness_ms
         self.linger_ms = linger_ms
         self.forget_ms = forget_ms
-        self.duplicates = 0
         self.late = 0
         self._checkpointed = checkpointed
         self._types = {slot(detector): detector.State for detector in detectors}
@@ -349,7 +348,6 @@ class SessionPipeline:
         digest = xxh64_digest(event_id.encode())[:DIGEST_BYTES]
         seen = record.seen
         if digest in seen:
-            self.duplicates += 1
             if self._checkpointed:
                 record.dropped.append((offset, self._index))
                 del record.dropped[:-MAX_DROPPED]

@@ -170,17 +170,15 @@ async def live_state(changelog: Changelog, stop: int) -> tuple[dict[bytes, bytes
 
 @dataclass(slots=True)
 class StageMetrics:
-    """Counters of one stage in this worker; they only grow, except the last two."""
+    """Counters of one stage in this worker; they only grow."""
 
     events: int = 0
     outputs: int = 0
     checkpoints: int = 0
     state_writes: int = 0
     ticks: int = 0
-    restores: int = 0
     fenced: int = 0
     restored_keys: int = 0
-    restore_seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -231,7 +229,6 @@ class PartitionWork:
         """Bring the processor to where the changelog ends."""
         if self._state is None:
             return
-        started = time.monotonic()
         restored = await self._state.restore()
         for count, (key, value) in enumerate(restored.state.items()):
             self.processor.restore(key, value)
@@ -240,9 +237,7 @@ class PartitionWork:
         if restored.marker is not None:
             self.processor.restore_marker(restored.marker)
             self._covered = Marker.decode(restored.marker).offsets
-        self._metrics.restores += 1
         self._metrics.restored_keys += len(restored.state)
-        self._metrics.restore_seconds = time.monotonic() - started
 
     def covered(self, topic: str) -> int:
         """The last offset of the source that was applied when this was restored; -1 for none."""
