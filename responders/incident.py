@@ -40,7 +40,9 @@ _WORST_FIRST: Final[tuple[ContainmentState, ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Containment:
-    """What an incident wants of one target, and the proof so far. ``None`` times have not happened."""
+    """What an incident wants of one target, and the proof so far. ``None`` times have not happened.
+    ``residual`` is how much was seen of it after the order, and ``residual_named`` of what.
+    """
 
     target: Target
     wanted: ControlState
@@ -53,6 +55,8 @@ class Containment:
     enforcement_point: str | None = None
     refusal: str | None = None
     undeliverable: str | None = None
+    residual: int | None = None
+    residual_named: tuple[tuple[str, int], ...] = ()
     proposed_at: datetime | None = None
     denied_at: datetime | None = None
     denied_by: str | None = None
@@ -379,6 +383,7 @@ _ContainmentFact = (
     | log.ContainmentUnconfirmed
     | log.ContainmentVerified
     | log.ContainmentDisobeyed
+    | log.ContainmentResidual
     | log.ContainmentReleased
 )
 
@@ -455,13 +460,19 @@ def _proved(before: Containment, data: _ContainmentFact, event: IncidentEvent) -
             changes = {"unconfirmed_at": event.time}
         case log.ContainmentVerified():
             changes = {"verified_at": event.time}
-        case log.ContainmentDisobeyed():
-            changes = {"disobeyed_at": event.time}
+        case log.ContainmentDisobeyed() | log.ContainmentResidual():
+            changes = {"residual": data.actions, "residual_named": _named(data)}
+            changes["disobeyed_at"] = before.disobeyed_at or event.time
         case log.ContainmentReleased():
             changes = {"released_at": event.time}
         case _:
             raise IllegalTransition(f"{event.event_id}: {data.type} proves nothing")
     return replace(before, **changes)
+
+
+def _named(data: log.ContainmentDisobeyed | log.ContainmentResidual) -> tuple[tuple[str, int], ...]:
+    """What there was most of first."""
+    return tuple(sorted(data.named.items(), key=lambda each: (-each[1], each[0])))
 
 
 __all__ = [

@@ -27,6 +27,7 @@ _ANY_TIME: Final = (
     "containment_refused",
     "containment_unconfirmed",
     "containment_verified",
+    "containment_residual",
     "containment_released",
     "note",
 )
@@ -126,6 +127,7 @@ CONTAINMENT: Final[Mapping[ContainmentState, Mapping[str, ContainmentState]]] = 
         "containment_undeliverable": "disobeyed",
         "containment_applied": "disobeyed",
         "containment_refused": "disobeyed",
+        "containment_residual": "disobeyed",
         "containment_released": "released",
     },
     "released": {

@@ -157,6 +157,13 @@ def _asked_since(held: Containment) -> str:
     return "" if held.unanswered_at is None else f". Nobody has answered, {_time(held.unanswered_at)}"
 
 
+def _since(held: Containment) -> str:
+    """What was seen of it after the order, where anything was."""
+    if held.residual is None or not held.residual_named:
+        return ""
+    return f": {escape(wording.residual(held.residual, dict(held.residual_named)))}"
+
+
 def _ordered(held: Containment, who: str) -> str:
     what = describe(held.wanted)
     took = _span(held.issued_at, held.applied_at)
@@ -181,7 +188,10 @@ def _ordered(held: Containment, who: str) -> str:
         case "verified":
             words = f"🛑 *Proved:* {who}: {what}, obeyed {took} after the order, and nothing was seen since."
         case "disobeyed":
-            words = f"🚨 *Disobeyed:* {who} was ordered to {what} and goes on. Stop its host or its keys."
+            since = _since(held)
+            words = (
+                f"🚨 *Disobeyed:* {who} was ordered to {what} and goes on{since}. Stop its host or its keys."
+            )
         case "released":
             words = f"▶️ *Released:* {who} may run again, {_time(held.released_at)}."
     return words

@@ -6,7 +6,7 @@ Everything here can be told from the log; `responders.rebuild` does so for what 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 from sqlalchemy import Connection, func, select
@@ -58,6 +58,8 @@ class ContainmentView(Contract):
     enforcement_point: str | None
     refusal: str | None
     undeliverable: str | None
+    residual: int | None
+    residual_named: dict[str, int]
     requested_at: Utc | None
     issued_at: Utc | None
     delivered_at: Utc | None
@@ -243,10 +245,11 @@ def _containment(held: Containment) -> ContainmentView:
     took = None
     if held.issued_at is not None and held.applied_at is not None:
         took = max((held.applied_at - held.issued_at).total_seconds(), 0.0)
-    fields = {
-        name: getattr(held, name) for name in ContainmentView.model_fields if name != "seconds_to_applied"
-    }
-    return ContainmentView(**fields, seconds_to_applied=took)
+    fields = {name: getattr(held, name) for name in ContainmentView.model_fields if name not in _OF_THE_VIEW}
+    return ContainmentView(**fields, residual_named=dict(held.residual_named), seconds_to_applied=took)
+
+
+_OF_THE_VIEW: Final = frozenset({"seconds_to_applied", "residual_named"})
 
 
 def _page(status: PageStatus) -> PageView:

@@ -64,6 +64,18 @@ def headline(detection: Detection) -> str:
     return f"{name_of(detection.agent)} {what}"
 
 
+def residual(actions: int, named: Mapping[str, int]) -> str:
+    """What an agent did after it was told to stop.
+
+    >>> residual(13, {"delete_mail": 12, "llm.call": 1})
+    '13 more calls after the stop (12 delete_mail, 1 llm.call)'
+    """
+    often = sorted(named.items(), key=lambda each: (-each[1], each[0]))
+    which = ", ".join(f"{number:,} {name}" for name, number in often[:4])
+    calls = f"{actions:,} more call{'s' if actions != 1 else ''} after the stop"
+    return f"{calls} ({which})" if which else calls
+
+
 def escape(text: str) -> str:
     """``text`` as mrkdwn shows it literally: it cannot link, mention or call a channel.
 

@@ -24,10 +24,13 @@ class OffsetRange(Contract):
 
 
 class Evidence(Contract):
-    """The events that show it: ids for people, offsets for replay."""
+    """The events that show it: ids for people, offsets for replay. ``counts`` says what there was how often,
+    by name.
+    """
 
     event_ids: Annotated[list[Identifier], Field(max_length=64)] = Field(default_factory=list)
     ranges: Annotated[list[OffsetRange], Field(max_length=64)] = Field(default_factory=list)
+    counts: Annotated[dict[Identifier, Count], Field(max_length=16)] = Field(default_factory=dict)
 
 
 class Detection(Contract):

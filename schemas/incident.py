@@ -246,8 +246,21 @@ class ContainmentVerified(_OfCommand):
 
 
 class ContainmentDisobeyed(_OfCommand):
+    """The target goes on: ``actions`` were seen since the order so far, and ``named`` says of what."""
+
     type: Literal["containment_disobeyed"] = "containment_disobeyed"
     detection_id: Identifier
+    actions: Count | None = None
+    named: Annotated[dict[Identifier, Count], Field(max_length=16)] = Field(default_factory=dict)
+
+
+class ContainmentResidual(_OfCommand):
+    """It still goes on: what it has done since the order by now."""
+
+    type: Literal["containment_residual"] = "containment_residual"
+    detection_id: Identifier
+    actions: Count
+    named: Annotated[dict[Identifier, Count], Field(max_length=16)] = Field(default_factory=dict)
 
 
 class ContainmentReleased(_OfCommand):
@@ -310,6 +323,7 @@ Fact = Annotated[
     | ContainmentUnconfirmed
     | ContainmentVerified
     | ContainmentDisobeyed
+    | ContainmentResidual
     | ContainmentReleased
     | Acknowledged
     | Mitigated

@@ -26,19 +26,23 @@ from schemas.incident import Actor, Trust
 
 
 def disobeyed(draft: Draft, detection: Detection) -> None:
-    """Every order to this agent that it had to obey is now known to be ignored; each is told once."""
+    """Every order to this agent that it had to obey is now known to be ignored; each is told once, and what
+    was seen since is kept up to date.
+    """
     about = target_of(detection)
+    actions, named = detection.sample_size, detection.evidence.counts
+    seen = f": {wording.residual(actions, named)}" if named else ""
     for each in tuple(draft.incident.containments.values()):
         concerned = covers(each.target, about) or covers(about, each.target)
         everyone = each.target.agent == EVERY_AGENT and each.target.tenant in {about.tenant, EVERY_TENANT}
-        if not (concerned or everyone) or not each.active or each.state == "disobeyed" or each.epoch is None:
+        if not (concerned or everyone) or not each.active or each.epoch is None:
             continue
-        draft.add(
-            log.ContainmentDisobeyed(
-                target=each.target, epoch=each.epoch, detection_id=detection.detection_id
-            )
-        )
-        tell_anyway(draft, f"disobeyed:{each.command_id}", wording.headline(detection))
+        told = {"target": each.target, "epoch": each.epoch, "detection_id": detection.detection_id}
+        if each.state != "disobeyed":
+            draft.add(log.ContainmentDisobeyed(**told, actions=actions, named=named))
+            tell_anyway(draft, f"disobeyed:{each.command_id}", f"{wording.headline(detection)}{seen}")
+        elif named and actions > (each.residual or 0):
+            draft.add(log.ContainmentResidual(**told, actions=actions, named=named))
 
 
 def suggested(draft: Draft, detection: Detection) -> None:

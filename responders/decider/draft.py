@@ -46,6 +46,7 @@ _SHOWN: Final = frozenset(
         "containment_unconfirmed",
         "containment_verified",
         "containment_disobeyed",
+        "containment_residual",
         "containment_released",
         "acknowledged",
         "mitigated",

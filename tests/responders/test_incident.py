@@ -45,6 +45,7 @@ SAMPLES: dict[str, Fact] = {
         log.ContainmentUnconfirmed(**COMMAND, waited_ms=1000),
         log.ContainmentVerified(**COMMAND, quiet_ms=1000),
         log.ContainmentDisobeyed(**COMMAND, detection_id="d-2"),
+        log.ContainmentResidual(**COMMAND, detection_id="d-3", actions=12, named={"delete_mail": 12}),
         log.ContainmentReleased(**COMMAND, command_id="cmd-2", reason="fixed"),
         log.Acknowledged(),
         log.Mitigated(),

@@ -41,9 +41,30 @@ def found(
 
 
 def test_a_call_after_the_gate_obeyed_is_found_once() -> None:
-    (one,) = found(-1, 1, 4, 6.5, 7, 8, applied_s=1)
+    (one,) = found(-1, 1, 4, 6.5, 6.8, applied_s=1)
     assert (one.severity, one.observed, one.threshold) == ("critical", 5_500, 5_000)
     assert "goes on" in one.summary
+
+
+def test_the_calls_since_are_named_and_told_again_whenever_they_have_doubled() -> None:
+    told = found(*range(1, 60), applied_s=0)
+    assert [one.sample_size for one in told] == [6, 12, 24, 48]
+    assert [one.evidence.counts for one in told] == [{"t": 6}, {"t": 12}, {"t": 24}, {"t": 48}]
+    assert len({one.detection_id for one in told}) == 4
+    assert (
+        "12 calls since the stop (12 t), the last of them 12.0 s after its gate had stopped it"
+        in told[1].summary
+    )
+
+
+def test_many_tools_are_told_together() -> None:
+    engine = Engine([DisobeyedControl()], ())
+    engine.halts.put(("default", "agent", None), Held("c1", START_MS, NEVER, applied_ms=START_MS))
+    calls = [event(number, {**CALL, "tool": f"tool-{number % 20}" + "x" * 200}) for number in range(1, 200)]
+    told = [one for each in calls for one in engine.process(each)]
+    assert len(told[-1].evidence.counts) == 7
+    assert sum(told[-1].evidence.counts.values()) == told[-1].sample_size
+    assert len(told[-1].summary) < 500
 
 
 def test_without_an_acknowledgement_the_order_counts() -> None:
@@ -96,4 +117,4 @@ def test_a_restart_does_not_report_it_again() -> None:
         for key, value in kept:
             pipeline.restore(key, value)
         pipeline.restore_marker(marker)
-    assert told == [21]
+    assert told == [21, 42]
