@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import aiohttp
 from slack_sdk.signature import SignatureVerifier
 
-from responders.fake_slack.blocks import problem_with
+from responders.fake_slack.blocks import refusal_of
 from responders.fake_slack.socket_mode import ACKNOWLEDGE_WITHIN_S, Heard, Kind
 from responders.fake_slack.workspace import (
     APP_ID,
@@ -185,9 +185,9 @@ class ResponseUrls:
         if address.uses >= USES:
             return 404, {"ok": False, "error": "used_url"}
         if not said.get("delete_original"):
-            problem = problem_with(said)
-            if problem is not None:
-                return 400, {"ok": False, "error": problem}
+            refusal = refusal_of(said)
+            if refusal is not None:
+                return 400, refusal
         address.uses += 1
         say(self.workspace, address.channel, address.user, said, address.message)
         return 200, {"ok": True}

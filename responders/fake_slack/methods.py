@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from responders.fake_slack import uploads
-from responders.fake_slack.blocks import problem_with
+from responders.fake_slack.blocks import refusal_of
 from responders.fake_slack.workspace import (
     BOT_ID,
     BOT_USER,
@@ -38,9 +38,9 @@ def post_message(workspace: Workspace, arguments: Arguments) -> Answer:
     channel = workspace.channel_id(arguments.get("channel"))
     if channel is None:
         return refused("channel_not_found")
-    problem = problem_with(arguments)
-    if problem is not None:
-        return refused(problem)
+    refusal = refusal_of(arguments)
+    if refusal is not None:
+        return refusal
     thread = arguments.get("thread_ts")
     if thread is not None and workspace.message(channel, str(thread)) is None:
         return refused("thread_not_found")
@@ -65,9 +65,9 @@ def post_ephemeral(workspace: Workspace, arguments: Arguments) -> Answer:
     user = workspace.user(str(arguments.get("user")))
     if user is None:
         return refused("user_not_in_channel")
-    problem = problem_with(arguments)
-    if problem is not None:
-        return refused(problem)
+    refusal = refusal_of(arguments)
+    if refusal is not None:
+        return refusal
     said = workspace.whisper(
         Ephemeral(
             channel,
@@ -85,9 +85,9 @@ def update(workspace: Workspace, arguments: Arguments) -> Answer:
     message = workspace.message(str(arguments.get("channel")), str(arguments.get("ts")))
     if message is None:
         return refused("message_not_found")
-    problem = problem_with(arguments)
-    if problem is not None:
-        return refused(problem)
+    refusal = refusal_of(arguments)
+    if refusal is not None:
+        return refusal
     workspace.edit(message, str(arguments.get("text") or ""), list(arguments.get("blocks") or []))
     return {"ok": True, "channel": message.channel, "ts": message.ts}
 

@@ -59,7 +59,7 @@ class Heard:
 
 @dataclass(eq=False, slots=True)
 class Connection:
-    """One web socket, and the envelopes sent over it. ``deaf`` is set when nothing it says counts any more."""
+    """One web socket, and the envelopes sent over it. ``deaf`` is set when what it says no longer counts."""
 
     socket: web.WebSocketResponse
     sent: set[str] = field(default_factory=set)
