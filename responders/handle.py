@@ -47,6 +47,8 @@ from schemas.control import ControlAck, Target
 from schemas.detection import Detection
 
 Clock = Callable[[], datetime]
+Choice = Callable[[Incident], Action]
+"""What to do about an incident as it is now; raises ActionRefused when that is nothing."""
 
 
 def utc_now() -> datetime:
@@ -269,6 +271,26 @@ class Responder:
 
         return self.store.transact(work)
 
+    def choose(self, incident_id: str, person: str, choice: Choice) -> Incident:
+        """What a person does about an incident as they saw it: ``choice`` is asked in the transaction that
+        does it, so nothing can change in between.
+
+        Raises:
+            ActionRefused: there is no such incident, or it is not as it was.
+        """
+
+        def work(connection: Connection) -> Incident:
+            incident = event_store.load(connection, incident_id)
+            if incident is None:
+                raise ActionRefused(f"there is no incident {incident_id}")
+            action = choice(incident)
+            if isinstance(action, Lift):
+                self._lift(connection, person, action)
+                return event_store.load(connection, incident_id) or incident
+            return self._decide(connection, PersonActs(person, action), incident, self.clock()) or incident
+
+        return self.store.transact(work)
+
     def contain(self, person: str, action: Contain) -> Incident:
         """Hold a target by hand, in the open incident it belongs to or in a new one."""
 
@@ -285,15 +307,15 @@ class Responder:
     def lift(self, person: str, action: Lift) -> tuple[Target, ...]:
         """Let a target run: every incident lets go of it and of its sessions. Whom that was about."""
 
-        def work(connection: Connection) -> tuple[Target, ...]:
-            held = wanted.holders(connection, action.target)
-            for incident_id in dict.fromkeys(incident_id for incident_id, _ in held):
-                self._decide(connection, PersonActs(person, action), incident_id, self.clock())
-            if not held:
-                self._run_anyway(connection, action)
-            return tuple(dict.fromkeys(target for _, target in held)) or (action.target,)
+        return self.store.transact(lambda connection: self._lift(connection, person, action))
 
-        return self.store.transact(work)
+    def _lift(self, connection: Connection, person: str, action: Lift) -> tuple[Target, ...]:
+        held = wanted.holders(connection, action.target)
+        for incident_id in dict.fromkeys(incident_id for incident_id, _ in held):
+            self._decide(connection, PersonActs(person, action), incident_id, self.clock())
+        if not held:
+            self._run_anyway(connection, action)
+        return tuple(dict.fromkeys(target for _, target in held)) or (action.target,)
 
     def silence(
         self, person: str, target: Target, detector: str | None, until: datetime, reason: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 CONSUMED: Final = Counter("watchkeeper_responder_records_total", "Records taken in.", ["topic"])
 MALFORMED: Final = Counter(
@@ -26,3 +26,7 @@ COMMANDS: Final = Counter(
     "watchkeeper_commands_published_total", "Publications of control commands.", ["mode", "outcome"]
 )
 STORE_WAITS: Final = Counter("watchkeeper_store_unavailable_total", "Times the store did not answer.")
+INTERACTIONS: Final = Counter(
+    "watchkeeper_slack_requests_total", "What people pressed and typed in Slack.", ["what", "result"]
+)
+SLACK_CONNECTED: Final = Gauge("watchkeeper_slack_socket_connected", "Whether Socket Mode is connected.")

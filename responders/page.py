@@ -1,16 +1,19 @@
-"""A page, for a person at three in the morning: who, what, since when, what was done, what to type.
+"""A page, for a person at three in the morning: who, what, since when, what was done, what to press or type.
 
-Rendered from the incident as it is when it is sent, as Slack Block Kit; the terminal shows the same blocks.
+Rendered from the incident as it is when it is sent, as Slack Block Kit. The terminal shows the same blocks
+without the buttons; where there are buttons, the block of commands (``typed``) is left out.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from slack_sdk.models.blocks import (
     Block,
@@ -22,17 +25,22 @@ from slack_sdk.models.blocks import (
     SectionBlock,
 )
 
-from responders import wording
+from responders import triage, wording
 from responders.about import About, about_of
 from responders.containment import describe
 from responders.incident import Containment, Incident
+from responders.policy import Owner
 from responders.relations import related
-from responders.wording import escape
+from responders.slack import buttons
+from responders.wording import escape, literal, one_line
 from schemas.detection import Detection
 
 _HEADER_CHARS: Final = 150
 _TEXT_CHARS: Final = 2_900
 _FIELD_CHARS: Final = 1_900
+TYPED: Final = "typed"
+"""The block of commands that do what the buttons do."""
+_LINKED: Final = re.compile(r"[^\s<>|`\\]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +60,31 @@ class Message:
         return hashlib.sha256(seen.encode()).hexdigest()
 
 
-def render(incident: Incident, page: str, detections: int | None = None) -> Message:
-    """The page of this transition. ``detections`` is how many the incident took in, when known."""
+def render(
+    incident: Incident, page: str, detections: int | None = None, owner: Owner | None = None
+) -> Message:
+    """The page of this transition. ``detections`` is how many the incident took in, when known; ``owner``
+    whose agent it is, by the policy.
+    """
     status = next((each for (name, _), each in incident.pages.items() if name == page), None)
-    headline = incident.headline if status is None else status.headline
+    headline = one_line(incident.headline if status is None else status.headline)
     sign, latest = _sign(incident), incident.worst
+    summary = incident.summary if latest is None else latest.summary
+    facts = _facts(incident, latest, detections, owner)
     blocks: list[Block] = [
-        HeaderBlock(
-            text=PlainTextObject(text=_cut(f"{_sign(incident)} {headline}", _HEADER_CHARS), emoji=True)
-        ),
-        SectionBlock(text=_mrkdwn(escape(incident.summary if latest is None else latest.summary))),
-        SectionBlock(fields=[_field(name, value) for name, value in _facts(incident, latest, detections)]),
+        HeaderBlock(text=PlainTextObject(text=_cut(f"{sign} {headline}", _HEADER_CHARS), emoji=True)),
+        SectionBlock(text=_mrkdwn(literal(summary) or "No summary.")),
+        SectionBlock(fields=[_field(name, value) for name, value in facts]),
         SectionBlock(block_id="done", text=_mrkdwn("\n".join(_done(incident)))),
-        DividerBlock(),
-        SectionBlock(text=_mrkdwn("\n".join(_to_do(incident, latest)))),
-        ContextBlock(elements=[_mrkdwn(_footer(incident))]),
     ]
     if others := related(incident):
-        blocks.insert(4, SectionBlock(block_id="related", text=_mrkdwn("\n".join(others))))
+        blocks.append(SectionBlock(block_id="related", text=_mrkdwn("\n".join(others))))
+    blocks.append(DividerBlock())
+    if advice := _advice(incident, latest, owner):
+        blocks.append(SectionBlock(block_id="advice", text=_mrkdwn("\n".join(advice))))
+    if typed := _typed_orders(incident):
+        blocks.append(SectionBlock(block_id=TYPED, text=_mrkdwn("\n".join(typed))))
+    blocks += [*buttons.blocks(incident), ContextBlock(elements=[_mrkdwn(_footer(incident))])]
     text = f"{sign} {incident.severity.upper()} {headline} ({incident.incident_id})"
     shown = tuple(block.to_dict() for block in blocks)
     return Message(escape(_cut(text, _TEXT_CHARS)), shown, about_of(incident, page, latest))
@@ -83,7 +98,9 @@ def _sign(incident: Incident) -> str:
     return wording.SIGNS[incident.severity]
 
 
-def _facts(incident: Incident, detection: Detection | None, detections: int | None) -> list[tuple[str, str]]:
+def _facts(
+    incident: Incident, detection: Detection | None, detections: int | None, owner: Owner | None
+) -> list[tuple[str, str]]:
     others = incident.agents[1:]
     agent = wording.name_of(incident.agent) + (f" with {', '.join(others[:4])}" if others else "")
     facts = [("Agent", agent), ("Severity", incident.severity)]
@@ -92,11 +109,13 @@ def _facts(incident: Incident, detection: Detection | None, detections: int | No
     facts.append(
         ("Since", f"{_time(incident.onset)} ({_span(incident.onset, incident.opened_at)} before this page)")
     )
+    if owner is not None:
+        facts.append(("Owner", owner.owner))
     if detection is not None:
-        facts.append(("Measured", measured(detection)))
-        count = len(incident.detections) if detections is None else max(detections, 1)
         names = dict.fromkeys(each.detector for each in incident.detections)
-        facts.append(("Seen by", f"{', '.join(names)} ({count} detection{'s' if count != 1 else ''})"))
+        facts.append(("Measured", measured(detection)))
+        facts.append(("Seen by", ", ".join(names)))
+        facts.append(("Blast so far", triage.blast(incident, detections)))
     return facts
 
 
@@ -134,21 +153,19 @@ def _done(incident: Incident) -> list[str]:
         lines = [f"*Nothing was stopped.* {whose}"]
     if incident.acknowledged_by is not None and incident.acknowledged_at is not None:
         lines.append(
-            f"Acknowledged by {escape(incident.acknowledged_by)}, {_time(incident.acknowledged_at)}."
+            f"Acknowledged by {literal(incident.acknowledged_by)}, {_time(incident.acknowledged_at)}."
         )
     if incident.resolved_at is not None:
         how = "Marked a false alarm" if incident.false_alarm else "Resolved"
-        why = f": {escape(incident.resolution)}" if incident.resolution else ""
-        lines.append(f"{how} by {escape(incident.resolved_by or '')}, {_time(incident.resolved_at)}{why}.")
+        why = f": {literal(incident.resolution)}" if incident.resolution else ""
+        lines.append(f"{how} by {literal(incident.resolved_by or '')}, {_time(incident.resolved_at)}{why}.")
     return lines[-20:]
 
 
 def _contained(held: Containment) -> str:
-    who = escape(wording.name_of(held.target.agent))
-    if held.target.session is not None:
-        who += f" in session {escape(held.target.session)}"
+    who = literal(buttons.whom(held.target))
     if held.awaited and held.proposal is not None:
-        asked = f"✋ *Waiting for approval:* {describe(held.proposal)} {who}{_asked_since(held)}."
+        asked = f"✋ *Waiting for approval:* {literal(describe(held.proposal))} {who}{_asked_since(held)}."
         return asked if not held.active else f"{_ordered(held, who)}\n{asked}"
     return _ordered(held, who)
 
@@ -161,23 +178,23 @@ def _since(held: Containment) -> str:
     """What was seen of it after the order, where anything was."""
     if held.residual is None or not held.residual_named:
         return ""
-    return f": {escape(wording.residual(held.residual, dict(held.residual_named)))}"
+    return f": {literal(wording.residual(held.residual, dict(held.residual_named)))}"
 
 
 def _ordered(held: Containment, who: str) -> str:
-    what = describe(held.wanted)
+    what = literal(describe(held.wanted))
     took = _span(held.issued_at, held.applied_at)
     match held.state:
         case "none" if held.denied_at is not None:
-            by = escape(held.denied_by or "somebody")
+            by = literal(held.denied_by or "somebody")
             words = f"🚫 *Denied:* {what} {who}, by {by}, {_time(held.denied_at)}."
         case "none":
             words = f"👁 *Shadow:* would have ordered {who} to {what}."
         case "requested" if held.refused_at is not None:
-            why = escape(held.refusal or "")
+            why = literal(held.refusal or "")
             words = f"⚠️ *Refused:* {who} does not accept the order to {what} ({why})."
         case "requested" if held.undeliverable is not None:
-            why = escape(held.undeliverable)
+            why = literal(held.undeliverable)
             words = f"🚨 *Not ordered:* {who} to {what}: the broker refuses the order ({why})."
         case "requested" if held.unconfirmed_at is not None:
             words = f"⚠️ *Not confirmed:* {who} was ordered to {what}, and nobody answers. It may be going on."
@@ -197,11 +214,41 @@ def _ordered(held: Containment, who: str) -> str:
     return words
 
 
-def _to_do(incident: Incident, detection: Detection | None) -> list[str]:
+def _advice(incident: Incident, detection: Detection | None, owner: Owner | None) -> list[str]:
+    """What to look at and what to do about it: what no button does."""
     lines = []
     if detection is not None:
-        lines.append(f"*What to do:* `watchkeeper runbook {_typed(detection.runbook)}`")
-    if incident.open and incident.acknowledged_by is None:
+        runbook = _runbook(detection, owner)
+        lines.append(f"*What to do:* {runbook}")
+    if incident.open and (causes := triage.causes(incident)):
+        lines.append(f"*Look at:* {causes}.")
+    if incident.listed:
+        lines.append("*What is open:* `watchkeeper incidents --open`")
+    return lines
+
+
+def _runbook(detection: Detection, owner: Owner | None) -> str:
+    """The detector's runbook, and the owner's own."""
+    name = f"`watchkeeper runbook {_typed(detection.runbook)}`"
+    theirs = None if owner is None else owner.runbook
+    if theirs is None:
+        return name
+    address = _address(theirs)
+    return f"{literal(theirs) if address is None else address}, or {name}"
+
+
+def _address(text: str) -> str | None:
+    """A link, when the text is an address that can be one: what could end it early is none."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not _LINKED.fullmatch(text):
+        return None
+    return f"<{text.replace('&', '&amp;')}>"
+
+
+def _typed_orders(incident: Incident) -> list[str]:
+    """The commands, for whoever has a terminal and no buttons."""
+    lines = []
+    if incident.open and not incident.attended:
         lines.append(f"*Take it:* `watchkeeper ack {incident.incident_id}`")
     held = [each for each in incident.containments.values() if each.active]
     waiting = [_order(each) for each in incident.containments.values() if each.proposed and not each.active]
@@ -210,9 +257,7 @@ def _to_do(incident: Incident, detection: Detection | None) -> list[str]:
         lines.append(f"*Refuse it:* `watchkeeper deny {incident.incident_id}`")
     else:
         lines += [f"*Do it:* `{order}`" for order in waiting[:5] if order and incident.open]
-    if incident.listed:
-        lines.append("*What is open:* `watchkeeper incidents --open`")
-    elif incident.open and not held and not any(waiting):
+    if incident.open and not incident.listed and not held and not any(waiting):
         target = f"{incident.tenant}/{incident.agent}"
         lines.append(f"*Stop it:* `watchkeeper halt {_typed(target)}`")
     lines += [f"*Let it run again:* `watchkeeper resume {_typed(each.target.key)}`" for each in held[:5]]
@@ -234,22 +279,23 @@ def _order(proposed: Containment) -> str:
 
 def _typed(target: str) -> str:
     """Safe to paste into a shell, and inside a code span."""
-    return escape(shlex.quote(target).replace("`", ""))
+    return escape(shlex.quote(one_line(target)).replace("`", ""))
 
 
 def _footer(incident: Incident) -> str:
     return (
-        f"{incident.incident_id} · {escape(incident.tenant)} · {incident.state} · "
+        f"{incident.incident_id} · {literal(incident.tenant)} · {incident.state} · "
         f"opened {_time(incident.opened_at)}"
     )
 
 
 def _field(name: str, value: str) -> MarkdownTextObject:
-    return MarkdownTextObject(text=_cut(f"*{name}*\n{escape(value)}", _FIELD_CHARS))
+    return MarkdownTextObject(text=_cut(f"*{name}*\n{literal(value)}", _FIELD_CHARS), verbatim=True)
 
 
 def _mrkdwn(text: str) -> MarkdownTextObject:
-    return MarkdownTextObject(text=_cut(text, _TEXT_CHARS))
+    """Verbatim: names of channels and people in it stay text, and an address becomes no link by itself."""
+    return MarkdownTextObject(text=_cut(text, _TEXT_CHARS), verbatim=True)
 
 
 def _cut(text: str, limit: int) -> str:
@@ -261,13 +307,4 @@ def _time(moment: datetime | None) -> str:
 
 
 def _span(start: datetime | None, end: datetime | None) -> str:
-    """How long in the largest unit that still says something: ``0.4 s``, ``12 s``, ``5 min``, ``3 h``."""
-    if start is None or end is None:
-        return "some time"
-    seconds = max((end - start).total_seconds(), 0.0)
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    return "some time" if start is None or end is None else wording.span((end - start).total_seconds())

@@ -43,4 +43,4 @@ def _several(these: tuple[Related, ...], how: str) -> list[str]:
 
 def _line(each: Related) -> str:
     sign = "" if each.severity is None else f"{wording.SIGNS[each.severity]} "
-    return f"{sign}`{each.incident_id}` {wording.escape(each.headline[:120])}"
+    return f"{sign}`{each.incident_id}` {wording.literal(each.headline[:120])}"

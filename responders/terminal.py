@@ -61,7 +61,7 @@ def panel(message: Message) -> Panel:
     header = next((block for block in message.blocks if block["type"] == "header"), None)
     title = mrkdwn(header["text"]["text"] if header else message.text)
     title.stylize("bold")
-    shown = [_shown(block) for block in message.blocks if block["type"] != "header"]
+    shown = [_shown(block) for block in message.blocks if block["type"] not in ("header", "actions")]
     red = "🔴" in title.plain or "🚨" in title.plain
     style = "red" if red else "green" if "✅" in title.plain else "yellow"
     return Panel(Group(*shown), title=title, title_align="left", border_style=style, padding=(0, 1))

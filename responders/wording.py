@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 
 from schemas.control import EVERY_AGENT
@@ -83,6 +86,43 @@ def escape(text: str) -> str:
     '&lt;!channel&gt; &amp; co'
     """
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def span(seconds: float) -> str:
+    """How long in the largest unit that still says something.
+
+    >>> span(0.41), span(12), span(300), span(10_800)
+    ('0.4 s', '12 s', '5 min', '3 h')
+    """
+    if seconds < 10:
+        return f"{max(seconds, 0.0):.1f} s"
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def ago(moment: datetime | None, now: datetime) -> str:
+    """How long that is ago; ``some time`` when it is not known."""
+    return "some time" if moment is None else span((now - moment).total_seconds())
+
+
+def one_line(text: str) -> str:
+    """``text`` without what could begin a line of its own, steer a terminal or turn the reading direction.
+
+    >>> one_line("billing\\n*Resolved*\\u202e")
+    'billing *Resolved*'
+    """
+    kept = (" " if unicodedata.category(each) in ("Cc", "Zl", "Zp") else each for each in text)
+    return "".join(each for each in kept if each not in _DIRECTIONS).strip()
+
+
+_DIRECTIONS: Final = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def literal(text: str) -> str:
+    """One line that mrkdwn shows as it is: for a name or a sentence from outside."""
+    return escape(one_line(text))
 
 
 def name_of(agent: str) -> str:

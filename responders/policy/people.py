@@ -59,9 +59,15 @@ class Roles(Section):
 
     def may(self, deed: Deed, *names: str) -> bool:
         """Whether the person, under any of these names, may do it."""
+        return any(
+            name == ANYONE or people.intersection(names) for name, people in self.who_may(deed).items()
+        )
+
+    def who_may(self, deed: Deed) -> Mapping[str, Names]:
+        """The roles that may do it, with their people; `ANYONE` has none by name."""
         roles = {name: Role(may=deeds) for name, deeds in _BY_ROLE.items()} | dict(self.named)
-        for name, role in roles.items():
-            deeds = role.may if "may" in role.model_fields_set else _BY_ROLE.get(name, frozenset())
-            if deed in deeds and (name == ANYONE or role.people.intersection(names)):
-                return True
-        return False
+        return {
+            name: role.people
+            for name, role in roles.items()
+            if deed in (role.may if "may" in role.model_fields_set else _BY_ROLE.get(name, frozenset()))
+        }
