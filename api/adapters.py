@@ -1,29 +1,20 @@
-"""The API's ports on the parts the engine has: incident store, responder, Kafka, Slack's buttons."""
+"""The API's ports on the parts the engine has: incident store, responder, Kafka."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
-from typing import Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from api.health import HealthBoard
-from api.ports import Actions, ControlOrder, JsonObject, NoIncidentError, ProducerError, SlackAction
+from api.ports import ControlOrder, JsonObject, NoIncidentError, ProducerError
 from responders import actions, projections
-from responders.containment import parse_target
 from responders.decide import ActionRefused, Contain, Lift
 from responders.event_store import Store
 from responders.handle import Responder
 from responders.incident import Incident
 from responders.projections import AgentRow
-from schemas.control import ControlState
-
-BUTTON_ACKNOWLEDGE: Final = "watchkeeper.acknowledge"
-BUTTON_RESOLVE: Final = "watchkeeper.resolve"
-BUTTON_HALT: Final = "watchkeeper.halt"
-BUTTON_RESUME: Final = "watchkeeper.resume"
 
 
 class StoreIncidents:
@@ -100,45 +91,3 @@ class KafkaProducer:
             raise ProducerError(line) from None
         except (KafkaError, OSError) as error:
             raise ProducerError(f"{topic}: the broker did not take it ({type(error).__name__})") from None
-
-
-class SlackButtons:
-    """`SlackHandler`: the buttons of a page.
-
-    Args:
-        doing: what they do. The value of a button is an incident's id, or a target for halt and resume.
-        may: whether a Slack user may press a button; the policy decides.
-    """
-
-    def __init__(self, doing: Actions, may: Callable[[str, str], bool]) -> None:
-        self._doing = doing
-        self._may = may
-
-    def __call__(self, action: SlackAction) -> str | None:
-        person = f"slack:{action.user}"
-        if action.action not in _BUTTONS:
-            return None  # a link, or another app's button in the same message
-        if not self._may(action.user, action.action):
-            return "You may not do this: ask whoever keeps the policy's roles."
-        if not action.value.isprintable():
-            return "Not done: the button's value is unreadable."
-        try:
-            return self._done(action, person)
-        except (ActionRefused, ValueError) as error:
-            return f"Not done: {error}"
-
-    def _done(self, action: SlackAction, person: str) -> str:
-        if action.action == BUTTON_ACKNOWLEDGE:
-            self._doing.acknowledge(action.value, person)
-            return f"{action.value} is acknowledged."
-        if action.action == BUTTON_RESOLVE:
-            self._doing.resolve(action.value, person)
-            return f"{action.value} is resolved."
-        doing: Final = "halt" if action.action == BUTTON_HALT else "resume"
-        state = ControlState(mode="halt") if doing == "halt" else None
-        order = ControlOrder(doing, parse_target(action.value), state, f"{doing} pressed in Slack")
-        self._doing.control(order, person)
-        return f"{action.value}: {doing} is on its way."
-
-
-_BUTTONS: Final = frozenset({BUTTON_ACKNOWLEDGE, BUTTON_RESOLVE, BUTTON_HALT, BUTTON_RESUME})

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from responders.slack.interactions import Answer
 from schemas.control import ControlState, Target
 from watchkeeper_client.spending import Call
 from watchkeeper_client.wanted import Decision
@@ -93,18 +94,11 @@ class ControlOrder:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class SlackAction:
-    """A button that somebody pressed, from a request whose signature was verified."""
-
-    user: str
-    action: str
-    value: str
-    payload: JsonObject
-
-
 class SlackHandler(Protocol):
-    """What the buttons do, and who may press them."""
+    """What the buttons and the slash command do, and who may."""
 
-    def __call__(self, action: SlackAction) -> str | None:
-        """Does it; what to tell the person, if anything."""
+    async def take(self, payload: JsonObject) -> Answer | None:
+        """Does what a payload asks, whose signature was verified; what to tell the person, if anything."""
+
+    async def reply(self, url: str, answer: Answer) -> bool:
+        """Tells the person at the address that came with the payload; whether that was done."""

@@ -1,4 +1,7 @@
-"""`POST /slack/interactions`: what people press in Slack, once it is proved that Slack sent it.
+"""`POST /slack/interactions`: what people press and type in Slack, once it is proved that Slack sent it.
+
+Slack wants an answer within 3 s and shows nothing of what answers a press: a person is told at the address
+that comes with the request, a command that is done in time in the answer itself.
 
 The signature is HMAC-SHA256 over time stamp and body, at most five minutes old (Slack, "Verifying requests
 from Slack"); a signature counts once. Without a signing secret nothing can be proved, so nothing is taken.
@@ -6,9 +9,10 @@ from Slack"); a signature counts once. Without a signing secret nothing can be p
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -19,12 +23,13 @@ from starlette.responses import JSONResponse, Response
 
 from api.bodies import read_body
 from api.errors import ApiError
-from api.incidents import in_thread
 from api.metrics import Metrics
-from api.ports import SlackAction, SlackHandler
+from api.ports import SlackHandler
+from responders.slack.interactions import Answer
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_AGE_S = 300
+ANSWER_WITHIN_S = 2.0
 _MAX_SEEN = 100_000
 
 
@@ -41,7 +46,7 @@ class SlackInteractions:
 
     Args:
         signing_secret: the app's; None answers 503.
-        handler: what the buttons do, called in a thread once per action.
+        handler: what the buttons and the command do.
         now_s: the wall clock, seconds since 1970.
     """
 
@@ -57,6 +62,7 @@ class SlackInteractions:
         self._metrics = metrics
         self._now_s = now_s
         self._seen: OrderedDict[str, float] = OrderedDict()
+        self._serving: set[asyncio.Task[Answer | None]] = set()
 
     async def interactions(self, request: Request) -> Response:
         """200 with what to tell the person; 401 for what Slack did not just send; 503 without a secret."""
@@ -69,14 +75,25 @@ class SlackInteractions:
         except ApiError:
             self._metrics.slack.labels("refused").inc()
             raise
-        said = []
-        for action in _actions(_payload(body)):
-            said.append(await in_thread(lambda action=action: self._handler(action)))  # type: ignore[misc]
+        payload = _payload(body)
         self._metrics.slack.labels("accepted").inc()
-        text = "\n".join(line for line in said if line)
-        if not text:
+        late = asyncio.Event()
+        task = asyncio.ensure_future(self._serve(payload, late))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        done, _ = await asyncio.wait({task}, timeout=ANSWER_WITHIN_S)
+        if not done:
+            late.set()
             return Response(status_code=200)
-        return JSONResponse({"response_type": "ephemeral", "replace_original": False, "text": text})
+        answer = task.result()
+        return Response(status_code=200) if answer is None else JSONResponse(answer.payload())
+
+    async def _serve(self, payload: Mapping[str, Any], late: asyncio.Event) -> Answer | None:
+        """What is left to say in the answer to the request: nothing, once the person has been told."""
+        answer = await self._handler.take(payload)
+        if answer is None or ("command" in payload and not late.is_set()):
+            return answer
+        return None if await self._handler.reply(_address(payload), answer) else answer
 
     def _verify(self, verifier: SignatureVerifier, request: Request, body: bytes) -> None:
         signature = request.headers.get("x-slack-signature", "")
@@ -102,24 +119,19 @@ class SlackInteractions:
         self._seen[signature] = now_s
 
 
+def _address(payload: Mapping[str, Any]) -> str:
+    url = payload.get("response_url")
+    return url if isinstance(url, str) else ""
+
+
 def _payload(body: bytes) -> dict[str, Any]:
+    """An interaction's JSON, or the fields of a slash command."""
     try:
-        payload = orjson.loads(parse_qs(body.decode())["payload"][0])
-    except (KeyError, UnicodeDecodeError, orjson.JSONDecodeError):
+        form = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=100)
+        fields: Any = {name: values[0] for name, values in form.items()}
+        payload = fields if "command" in fields else orjson.loads(fields["payload"])
+    except (KeyError, ValueError):
         payload = None
     if not isinstance(payload, dict):
-        raise ApiError(400, "malformed", "the body has no payload in JSON")
+        raise ApiError(400, "malformed", "the body has neither a payload in JSON nor a command")
     return payload
-
-
-def _actions(payload: dict[str, Any]) -> list[SlackAction]:
-    user = payload.get("user")
-    user_id = user.get("id") if isinstance(user, dict) else None
-    pressed = payload.get("actions")
-    if not isinstance(user_id, str) or not isinstance(pressed, list):
-        return []
-    return [
-        SlackAction(user_id, str(action.get("action_id", "")), str(action.get("value", "")), payload)
-        for action in pressed
-        if isinstance(action, dict)
-    ]

@@ -54,7 +54,7 @@ async def examine(settings: Settings, timeout_s: float) -> list[Finding]:
                     "see that it runs and can be reached",
                 )
             )
-    return [*findings, *await _channels(settings, timeout_s)]
+    return [*findings, *await _channels(settings, timeout_s), *await _slack_buttons(settings, timeout_s)]
 
 
 async def _data_dir(settings: Settings) -> Finding:
@@ -151,6 +151,32 @@ async def _channels(settings: Settings, timeout_s: float) -> list[Finding]:
             return list(await asyncio.gather(*(_channel(each, timeout_s) for each in asked)))
     except ChannelError as error:
         return [Finding("channels", "wrong", *_split(error))]
+
+
+async def _slack_buttons(settings: Settings, timeout_s: float) -> list[Finding]:
+    """Whether what is pressed in Slack finds its way here."""
+    from responders.effects import Permanent, Retryable
+    from responders.slack.socket_mode import open_connection, refusal
+
+    slack, part = settings.slack, "slack buttons"
+    if slack.bot_token is None:
+        return []
+    if slack.app_token is None:
+        if slack.signing_secret is not None:
+            return [Finding(part, "ok", "pressed over HTTP: POST /slack/interactions")]
+        advice = "set WATCHKEEPER_SLACK__APP_TOKEN (Socket Mode) or WATCHKEEPER_SLACK__SIGNING_SECRET (HTTP)"
+        return [Finding(part, "note", "pages have none", advice)]
+    try:
+        opened = await asyncio.wait_for(
+            open_connection(slack.app_token.get_secret_value(), slack.base_url), timeout_s
+        )
+    except TimeoutError:
+        opened = Retryable(f"no answer within {timeout_s:.0f} s")
+    if isinstance(opened, Permanent):
+        return [Finding(part, "wrong", *_split(Exception(refusal(opened))))]
+    if isinstance(opened, Retryable):
+        return [Finding(part, "wrong", f"no Socket Mode ({opened.reason})", "check the network")]
+    return [Finding(part, "ok", "pressed over Socket Mode")]
 
 
 async def _channel(channel: Checked, timeout_s: float) -> Finding:

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from prometheus_client import REGISTRY
 
-from api.adapters import BUTTON_ACKNOWLEDGE, KafkaProducer, ResponderActions, SlackButtons, StoreIncidents
+from api.adapters import KafkaProducer, ResponderActions, StoreIncidents
 from api.allow import WantedDecider
 from api.app import Parts, make_app
 from api.health import HealthBoard, follow
@@ -27,6 +27,8 @@ from cli.errors import UserError
 from config.kafka import client_options
 from config.settings import Settings
 from responders import actions, keys, service
+from responders.slack.front import front_of
+from responders.slack.socket_mode import Link
 from watchkeeper_client.subscriber import ControlSubscriber
 from watchkeeper_client.wanted import WantedState
 
@@ -53,7 +55,7 @@ async def run_responder(settings: Settings, stop_on_signals: Callable[[], asynci
 
         serving = asyncio.create_task(api.server.serve(sockets=[listener]))
         hearing = asyncio.create_task(api.subscriber.run())
-        responding = asyncio.create_task(service.run(settings, stop, ready))
+        responding = asyncio.create_task(service.run(settings, stop, ready, api.health.slack))
         following = asyncio.create_task(api.follow_health())
         tasks = (serving, hearing, responding, following)
         # None of them ends by itself: the first that does was told to, or has failed.
@@ -89,6 +91,7 @@ class _Health:
     """What `/readyz` asks."""
 
     decider: WantedDecider
+    slack: Link
     responding: bool = False
 
     async def problems(self) -> Mapping[str, str]:
@@ -97,12 +100,9 @@ class _Health:
             found["responder"] = "not yet reading detections"
         if not self.decider.hearing:
             found["control"] = "agent.control has not been read to its end lately: see the broker"
+        if self.slack.problem:
+            found["slack buttons"] = self.slack.problem
         return found
-
-
-def _may(_user: str, button: str) -> bool:
-    """What anyone may do who sees the page: say that they are on it. The rest needs roles in the policy."""
-    return button == BUTTON_ACKNOWLEDGE
 
 
 class _Server(uvicorn.Server):
@@ -132,7 +132,7 @@ async def _api(settings: Settings) -> AsyncIterator[_Api]:
     producer = _Producer(acks="all", **options)
     state = WantedState(trusted, enforcement_point=_ENFORCEMENT_POINT)
     decider = WantedDecider(state, settings.http.allow_fail_mode)
-    health, board = _Health(decider), HealthBoard()
+    health, board = _Health(decider, Link()), HealthBoard()
     acts = ResponderActions(responder)
     secret = settings.slack.signing_secret
     app = make_app(
@@ -142,7 +142,7 @@ async def _api(settings: Settings) -> AsyncIterator[_Api]:
             producer=KafkaProducer(producer),
             decider=decider,
             readiness=health,
-            slack=SlackButtons(acts, _may),
+            slack=front_of(responder, settings),
         ),
         Access(http_token(settings), is_loopback(settings.http.host)),
         slack_signing_secret=None if secret is None else secret.get_secret_value(),

@@ -123,8 +123,9 @@ def _slack(settings: Settings, policy: Policy, session: aiohttp.ClientSession) -
         return []
     token = slack.bot_token.get_secret_value()
     named = [name.removeprefix(SLACK) for name in policy.channels if name.startswith(SLACK)]
+    buttons = slack.app_token is not None or slack.signing_secret is not None
     return [
-        SlackChannel(token, channel, slack.base_url, session)
+        SlackChannel(token, channel, slack.base_url, session, buttons=buttons)
         for channel in dict.fromkeys([slack.channel, *named])
     ]
 

@@ -36,6 +36,8 @@ from responders.policy import Policy, PolicyError
 from responders.repeats import Repeating, repeat_open
 from responders.sender import PageChannel, Sender
 from responders.slack.channel import SlackChannel
+from responders.slack.front import front_of
+from responders.slack.socket_mode import Link, SocketMode
 from responders.slack.web_api import SlackRefusedError
 from schemas import topics
 from schemas.control import CONTROL_ACK
@@ -66,8 +68,11 @@ class Work:
         self.control.set()
 
 
-async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
-    """Respond until ``stop`` is set. ``on_ready`` is called once, when detections are being read.
+async def run(
+    settings: Settings, stop: asyncio.Event, on_ready: Callable[[], None], slack: Link | None = None
+) -> None:
+    """Respond until ``stop`` is set. ``on_ready`` is called once, when detections are being read; ``slack``
+    is told how the connection for its buttons stands.
 
     Raises:
         ServiceError: store, keys, policy, Slack token, broker or topics cannot be used; one line says what to
@@ -105,6 +110,7 @@ async def run(settings: Settings, stop: asyncio.Event, on_ready: Callable[[], No
                 carry_out(stop, publisher, work.control, work),
                 _loop(stop, None, lambda: asyncio.to_thread(responder.fire_timers), work),
                 *(_repeat(stop, responder, each) for each in opened.values() if isinstance(each, Repeating)),
+                _slack_buttons(stop, settings, responder, slack or Link(), work),
                 _announce(stop, (detections, acks), on_ready),
             )
     except (ChannelError, SlackRefusedError) as error:
@@ -201,6 +207,28 @@ async def _repeat(stop: asyncio.Event, responder: Responder, channel: Repeating)
     while not stop.is_set():
         await _patiently(stop, lambda: repeat_open(responder, channel))
         await _pause(stop, channel.repeat_every_s)
+
+
+async def _slack_buttons(
+    stop: asyncio.Event, settings: Settings, responder: Responder, link: Link, work: Work
+) -> None:
+    """What is pressed in Slack, over Socket Mode, when there is a token for it."""
+    token = settings.slack.app_token
+    if token is None or not token.get_secret_value():
+        return
+    front = front_of(responder, settings, work.arrived)
+    while not stop.is_set():
+        socket = SocketMode(token.get_secret_value(), settings.slack.base_url, front.serve, link)
+        connecting = asyncio.ensure_future(socket.run(stop))
+        try:
+            await asyncio.wait({connecting})
+        finally:
+            connecting.cancel()
+        # Pages and containment go on without: what should not happen there must not end them.
+        if connecting.done() and not connecting.cancelled() and connecting.exception() is not None:
+            link.problem = "Socket Mode has failed: report it with the log; it is tried again"
+            _log.error("Slack buttons do not work", exc_info=connecting.exception())
+            await _pause(stop, LONGEST_WAIT_S)
 
 
 async def _pause(event: asyncio.Event, seconds: float) -> None:

@@ -26,6 +26,9 @@ RAISED: Final = "raised:"
 DIGEST: Final = "digest"
 """The page of a storm, followed by its number."""
 
+_WITH_BUTTONS: Final = "slack:"
+"""What the channels are called whose pages have buttons."""
+
 _SHOWN: Final = frozenset(
     {
         "detection_joined",
@@ -157,10 +160,13 @@ class Draft:
         return Decision(self.maybe, tuple(self._events), tuple(self._effects), tuple(self._follow))
 
     def _update_pages(self) -> None:
-        """The first page of each channel says how things stand; the others are replies to it."""
+        """The first page of each channel says how things stand; the others are replies to it, and are edited
+        where they have buttons: none may stand there that no longer counts.
+        """
         channels: set[str] = set()
         for status in self.incident.pages.values():
-            if status.state == "delivered" and status.channel not in channels:
+            has_buttons = status.channel.startswith(_WITH_BUTTONS)
+            if status.state == "delivered" and (has_buttons or status.channel not in channels):
                 channels.add(status.channel)
                 self.update_page(status.page, status.channel)
 

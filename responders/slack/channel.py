@@ -15,7 +15,7 @@ from typing import Any, Final
 import aiohttp
 
 from responders.effects import Delivered, Outcome, Permanent, Retryable
-from responders.page import Message
+from responders.page import TYPED, Message
 from responders.picture.pictures import Picture
 from responders.sender import Outgoing
 from responders.slack import pictures
@@ -28,7 +28,10 @@ _SLACK_ID: Final = re.compile(r"[CGD][A-Z0-9]{7,}")
 
 
 class SlackChannel:
-    """One channel of one workspace. Raises nothing that Slack or the network can cause."""
+    """One channel of one workspace. Raises nothing that Slack or the network can cause.
+
+    ``buttons`` says that presses have a way back; else a page shows the commands instead.
+    """
 
     def __init__(
         self,
@@ -37,8 +40,10 @@ class SlackChannel:
         base_url: str,
         session: aiohttp.ClientSession,
         timeout_s: float = TIMEOUT_S,
+        buttons: bool = True,
     ) -> None:
         self._api = WebApi(token, base_url, session, timeout_s)
+        self._buttons = buttons
         self._channel = channel
         self._conversation = channel if _SLACK_ID.fullmatch(channel) else None
 
@@ -70,7 +75,7 @@ class SlackChannel:
             {
                 "channel": self._channel if page.thread is None else page.thread[0],
                 "text": page.message.text,
-                "blocks": list(page.message.blocks),
+                "blocks": self._blocks(page.message),
                 "metadata": {"event_type": METADATA_TYPE, "event_payload": {"page_key": page.key}},
                 "unfurl_links": False,
                 "unfurl_media": False,
@@ -90,10 +95,17 @@ class SlackChannel:
                 "channel": conversation,
                 "ts": message_id,
                 "text": message.text,
-                "blocks": list(message.blocks),
+                "blocks": self._blocks(message),
             },
         )
         return answer if isinstance(answer, Retryable | Permanent) else Delivered(conversation, message_id)
+
+    def _blocks(self, message: Message) -> list[dict[str, Any]]:
+        """Either what is pressed or what is typed; what has no button is typed in any case."""
+        pressed = any(block["type"] == "actions" for block in message.blocks)
+        if self._buttons and pressed:
+            return [block for block in message.blocks if block.get("block_id") != TYPED]
+        return [block for block in message.blocks if block["type"] != "actions"]
 
     async def show(self, conversation: str, message_id: str, picture: Picture, in_doubt: bool) -> Outcome:
         return await pictures.show(self._api, conversation, message_id, picture, in_doubt)

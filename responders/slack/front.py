@@ -6,14 +6,16 @@ Answers go to the response URL of the request: Slack shows nothing of what answe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 import aiohttp
 import structlog
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
+from config.settings import Settings
 from responders.effects import Permanent, Retryable
+from responders.handle import Responder
 from responders.slack.desk import Desk
 from responders.slack.interactions import Answer, Workspace, may_answer_at, request_of
 from responders.slack.web_api import WebApi
@@ -85,6 +87,13 @@ class Front:
             async with aiohttp.ClientSession() as session:
                 self._workspace = await workspace_of(WebApi(self._token, self._base_url, session, 2.0))
         return self._workspace or UNKNOWN
+
+
+def front_of(responder: Responder, settings: Settings, arrived: Callable[[], None] = lambda: None) -> Front:
+    """A way in to the responder. ``arrived`` is called when something was decided."""
+    slack = settings.slack
+    token = None if slack.bot_token is None else slack.bot_token.get_secret_value()
+    return Front(Desk(responder, arrived), slack.base_url, token)
 
 
 async def workspace_of(api: Asks) -> Workspace | None:

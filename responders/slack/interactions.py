@@ -120,11 +120,9 @@ class Workspace:
 
 def request_of(payload: Mapping[str, Any]) -> Request | None:
     """The request in an interaction's payload or a slash command's fields."""
-    if payload.get("type") == "block_actions":
-        return _press(payload)
     if "command" in payload:
         return _typed(payload)
-    return None
+    return _press(payload) if payload.get("type", "block_actions") == "block_actions" else None
 
 
 def _press(payload: Mapping[str, Any]) -> Press | None:

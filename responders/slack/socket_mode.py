@@ -28,7 +28,10 @@ from responders.metrics import SLACK_CONNECTED
 from responders.slack.web_api import WebApi
 
 CONNECT_WITHIN_S: Final = 10.0
-LOOK_EVERY_S: Final = 1.0
+LOOK_EVERY_S: Final = 0.5
+LOST_AFTER_LOOKS: Final = 2
+STEADY_AFTER_S: Final = 5.0
+"""A connection that lasts no longer is no cure: the next one is waited for longer."""
 PING_EVERY_S: Final = 5.0
 FIRST_WAIT_S: Final = 1.0
 LONGEST_WAIT_S: Final = 60.0
@@ -87,7 +90,7 @@ class SocketMode:
                     continue
                 if isinstance(url, Retryable):
                     self._tell(_unreachable(url.reason))
-                elif await self._connected(url, stop):
+                elif await self._connected(url, stop) >= STEADY_AFTER_S:
                     wait_s = self._first_wait_s
                 # Spread out, so that many responders do not come back at the same moment.
                 await _pause(stop, wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
@@ -98,8 +101,9 @@ class SocketMode:
                 task.cancel()
             await asyncio.gather(*self._serving, return_exceptions=True)
 
-    async def _connected(self, url: str, stop: asyncio.Event) -> bool:
-        """Serve one connection to its end. False when it did not come about."""
+    async def _connected(self, url: str, stop: asyncio.Event) -> float:
+        """Serve one connection to its end; how many seconds it lasted."""
+        loop, began_s = asyncio.get_running_loop(), 0.0
         client = SocketModeClient(
             self._token,
             logger=_quiet,
@@ -113,16 +117,22 @@ class SocketMode:
             async with asyncio.timeout(CONNECT_WITHIN_S):
                 await client.connect()  # type: ignore[no-untyped-call]
             self._tell("")
-            while not stop.is_set() and await client.is_connected():
+            began_s, missed = loop.time(), 0
+            # For a moment there is none while Slack has it refreshed.
+            while not stop.is_set() and missed < LOST_AFTER_LOOKS:
                 await _pause(stop, LOOK_EVERY_S)
+                missed = 0 if await client.is_connected() else missed + 1
         except TimeoutError:
             self._tell(_unreachable("no connection"))
-            return False
+            return 0.0
         finally:
             await _closed(client)
-        if not stop.is_set():
-            self._tell(_unreachable("the connection was lost"))
-        return True
+        lasted_s = loop.time() - began_s
+        SLACK_CONNECTED.set(0)
+        _log.info("Socket Mode connection lost; connecting again", lasted_s=round(lasted_s))
+        if lasted_s < STEADY_AFTER_S and not stop.is_set():
+            self._tell(_unreachable("it is closed again and again"))
+        return lasted_s
 
     async def _received(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest) -> None:
         """Slack wants its acknowledgement within 3 s, whatever becomes of the request."""

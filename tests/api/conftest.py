@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,9 +11,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import Parts, make_app
-from api.ports import ControlOrder, JsonObject, NoIncidentError, ProducerError, SlackAction
+from api.ports import ControlOrder, JsonObject, NoIncidentError, ProducerError
 from api.security import Access
 from responders.decide import ActionRefused
+from responders.slack.interactions import Answer, Press, request_of
 from watchkeeper_client.spending import Call
 from watchkeeper_client.wanted import ALLOWED, Decision
 
@@ -32,6 +34,8 @@ class Remembering:
     decision: Decision = ALLOWED
     wrong: dict[str, str] = field(default_factory=dict)
     broken: bool = False
+    slow_s: float = 0.0
+    told: list[tuple[str, str]] = field(default_factory=list)
     now_s: float = NOW_S
 
     async def send(self, topic: str, key: bytes | None, value: bytes) -> None:
@@ -72,9 +76,23 @@ class Remembering:
     async def problems(self) -> Mapping[str, str]:
         return self.wrong
 
-    def __call__(self, action: SlackAction) -> str | None:
-        self.done.append((action.user, action.action, action.value))
-        return f"{action.value} is acknowledged."
+    async def take(self, payload: JsonObject) -> Answer | None:
+        request = request_of(payload)
+        if request is None:
+            return None
+        await asyncio.sleep(self.slow_s)
+        self.done.append(
+            (
+                request.person.user_id,
+                *((request.deed, request.value) if isinstance(request, Press) else (request.text,)),
+            )
+        )
+        return Answer("It is done.")
+
+    async def reply(self, url: str, answer: Answer) -> bool:
+        if url:
+            self.told.append((url, answer.text))
+        return bool(url)
 
 
 @pytest.fixture

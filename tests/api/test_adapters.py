@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from api.adapters import ResponderActions, SlackButtons, StoreIncidents
+from api.adapters import ResponderActions, StoreIncidents
 from api.app import Parts, make_app
 from api.health import HealthBoard
 from api.security import Access
@@ -36,8 +36,7 @@ def responder(tmp_path: Path) -> Iterator[Responder]:
 @pytest.fixture
 def client(responder: Responder) -> TestClient:
     actions, rest = ResponderActions(responder), Remembering()
-    buttons = SlackButtons(actions, lambda _user, _button: True)
-    parts = Parts(StoreIncidents(responder.store), actions, rest, rest, rest, buttons)
+    parts = Parts(StoreIncidents(responder.store), actions, rest, rest, rest, rest)
     return TestClient(make_app(parts, Access(TOKEN, loopback_only=True)), base_url="http://127.0.0.1")
 
 
@@ -63,8 +62,7 @@ def test_agents_are_listed_with_health_whether_or_not_they_ever_had_an_incident(
     board, actions, rest = HealthBoard(), ResponderActions(responder), Remembering()
     for agent, state in (("support", "unhealthy"), ("billing", "healthy")):
         board.take(HEALTH.dump_json(AgentHealth(tenant="acme", agent=agent, time=OPENED, state=state)))
-    buttons = SlackButtons(actions, lambda _user, _button: True)
-    parts = Parts(StoreIncidents(responder.store, board), actions, rest, rest, rest, buttons)
+    parts = Parts(StoreIncidents(responder.store, board), actions, rest, rest, rest, rest)
     client = TestClient(make_app(parts, Access(TOKEN, loopback_only=True)), base_url="http://127.0.0.1")
     incident_id = halted(client)
     billing, support = client.get("/v1/agents").json()["agents"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
@@ -11,12 +12,17 @@ import pytest
 from slack_sdk.signature import SignatureVerifier
 from starlette.testclient import TestClient
 
-from api.adapters import BUTTON_ACKNOWLEDGE, BUTTON_HALT, BUTTON_RESOLVE, BUTTON_RESUME, SlackButtons
-from api.ports import ControlOrder, SlackAction
-from schemas.control import ControlState, Target
+import api.slack
 from tests.api.conftest import NOW_S, SECRET, Remembering
 
-PRESSED = {"user": {"id": "U1"}, "actions": [{"action_id": BUTTON_ACKNOWLEDGE, "value": "INC-0"}]}
+ACKNOWLEDGE = "watchkeeper.acknowledge"
+PRESSED = {
+    "type": "block_actions",
+    "user": {"id": "U1"},
+    "actions": [{"action_id": ACKNOWLEDGE, "value": "INC-0::"}],
+    "response_url": "https://hooks.slack.com/actions/T1/1/x",
+}
+TYPED = {"command": "/watchkeeper", "text": "halt billing", "user_id": "U1", "response_url": "https://there"}
 
 
 def press(
@@ -40,10 +46,42 @@ def press(
     return client.post("/slack/interactions", content=content, headers={**signed, **(headers or {})})
 
 
-def test_a_genuine_press_is_done_and_answered(client: TestClient, parts: Remembering) -> None:
+def test_a_genuine_press_is_done_and_told_where_slack_shows_it(
+    client: TestClient, parts: Remembering
+) -> None:
     answer = press(client)
-    assert (answer.status_code, answer.json()["text"]) == (200, "INC-0 is acknowledged.")
-    assert parts.done == [("U1", BUTTON_ACKNOWLEDGE, "INC-0")]
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert parts.done == [("U1", "acknowledge", "INC-0::")]
+    assert parts.told == [("https://hooks.slack.com/actions/T1/1/x", "It is done.")]
+
+
+def test_a_press_without_an_address_is_answered_at_once(client: TestClient) -> None:
+    assert press(client, {**PRESSED, "response_url": ""}).json()["text"] == "It is done."
+
+
+def test_a_command_is_done_and_answered_to_its_person_alone(client: TestClient, parts: Remembering) -> None:
+    answer = press(client, body=urlencode(TYPED).encode())
+    assert answer.json() == {
+        "response_type": "ephemeral",
+        "replace_original": False,
+        "text": "It is done.",
+    }
+    assert parts.done == [("U1", "halt billing")]
+    assert parts.told == []
+
+
+def test_slack_is_answered_in_time_and_the_person_afterwards(
+    parts: Remembering, make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.slack, "ANSWER_WITHIN_S", 0.05)
+    parts.slow_s = 0.2
+    with make_client() as client:
+        answer = press(client, body=urlencode(TYPED).encode())
+        assert (answer.status_code, answer.content, parts.done) == (200, b"", [])
+        deadline = time.monotonic() + 5
+        while not parts.told and time.monotonic() < deadline:
+            client.get("/healthz")
+    assert parts.told == [("https://there", "It is done.")]
 
 
 @pytest.mark.parametrize(
@@ -100,44 +138,4 @@ def test_without_a_secret_nothing_is_taken(
 def test_other_payloads_do_nothing(client: TestClient, parts: Remembering, payload: Any, status: int) -> None:
     assert press(client, payload).status_code == status
     assert press(client, body=b"nothing=here").status_code == 400
-    assert parts.done == []
-
-
-@pytest.mark.parametrize(
-    ("button", "value", "done"),
-    [
-        (BUTTON_ACKNOWLEDGE, "INC-0", ("ack", "INC-0", "slack:U1")),
-        (BUTTON_RESOLVE, "INC-0", ("resolve", "INC-0", "slack:U1")),
-        (
-            BUTTON_HALT,
-            "acme/support",
-            (
-                ControlOrder(
-                    "halt",
-                    Target(tenant="acme", agent="support"),
-                    ControlState(mode="halt"),
-                    "halt pressed in Slack",
-                ),
-                "slack:U1",
-            ),
-        ),
-        (
-            BUTTON_RESUME,
-            "support",
-            (ControlOrder("resume", Target(agent="support"), None, "resume pressed in Slack"), "slack:U1"),
-        ),
-    ],
-)
-def test_what_the_buttons_do(parts: Remembering, button: str, value: str, done: tuple[object, ...]) -> None:
-    said = SlackButtons(parts, lambda _user, _button: True)(SlackAction("U1", button, value, {}))
-    assert said is not None
-    assert parts.done == [done]
-
-
-def test_who_may_not_and_what_is_refused_is_told(parts: Remembering) -> None:
-    assert "may not" in str(SlackButtons(parts, lambda *_: False)(SlackAction("U1", BUTTON_HALT, "a", {})))
-    allowed = SlackButtons(parts, lambda *_: True)
-    assert "Not done" in str(allowed(SlackAction("U1", BUTTON_RESOLVE, "INC-7", {})))
-    assert "Not done" in str(allowed(SlackAction("U1", BUTTON_HALT, "", {})))
-    assert allowed(SlackAction("U1", "another.app", "x", {})) is None
     assert parts.done == []
