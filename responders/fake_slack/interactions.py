@@ -5,7 +5,9 @@ POST that carries them where Socket Mode is off.
 from __future__ import annotations
 
 import json
+import secrets
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -85,7 +87,7 @@ def block_actions(
         "api_app_id": APP_ID,
         "token": VERIFICATION_TOKEN,
         "container": container,
-        "trigger_id": workspace.next_id("trigger"),
+        "trigger_id": _trigger(),
         "team": {"id": TEAM_ID, "domain": TEAM.lower()},
         "enterprise": None,
         "is_enterprise_install": False,
@@ -114,8 +116,13 @@ def slash_command(
         "api_app_id": APP_ID,
         "is_enterprise_install": "false",
         "response_url": response_url,
-        "trigger_id": workspace.next_id("trigger"),
+        "trigger_id": _trigger(),
     }
+
+
+def _trigger() -> str:
+    """Unlike any other, of an earlier run too: an app may remember it."""
+    return f"{uuid.uuid4().int % 10**13}.{uuid.uuid4().hex}"
 
 
 def signed(secret: str, body: str, now_s: float) -> dict[str, str]:
@@ -172,7 +179,7 @@ class ResponseUrls:
     _issued: dict[str, _Address] = field(default_factory=dict)
 
     def issue(self, channel: str, user: User, message: Posted | None) -> str:
-        key = self.workspace.next_id("R")
+        key = secrets.token_urlsafe(18)
         until_s = self.workspace.now_s() + GOOD_FOR_S
         self._issued[key] = _Address(channel, user, until_s, message)
         return f"{self.workspace.url}/responses/{TEAM_ID}/{key}"

@@ -10,6 +10,7 @@ from typing import Any, Final
 from responders.fake_slack import uploads
 from responders.fake_slack.blocks import refusal_of
 from responders.fake_slack.workspace import (
+    APP_ID,
     BOT_ID,
     BOT_USER,
     TEAM,
@@ -32,6 +33,13 @@ def refused(error: str) -> Answer:
 def auth_test(workspace: Workspace, arguments: Arguments) -> Answer:
     known = {"team": TEAM, "team_id": TEAM_ID, "user": "watchkeeper", "user_id": BOT_USER, "bot_id": BOT_ID}
     return {"ok": True, "url": f"{workspace.url}/", **known}
+
+
+def bot_info(_: Workspace, arguments: Arguments) -> Answer:
+    if arguments.get("bot") != BOT_ID:
+        return refused("bot_not_found")
+    known = {"id": BOT_ID, "name": "watchkeeper", "app_id": APP_ID, "user_id": BOT_USER, "deleted": False}
+    return {"ok": True, "bot": known}
 
 
 def post_message(workspace: Workspace, arguments: Arguments) -> Answer:
@@ -145,6 +153,7 @@ def user_info(workspace: Workspace, arguments: Arguments) -> Answer:
 
 METHODS: Final[Mapping[str, Method]] = {
     "auth.test": auth_test,
+    "bots.info": bot_info,
     "chat.postMessage": post_message,
     "chat.postEphemeral": post_ephemeral,
     "chat.update": update,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from responders.fake_slack import methods, uploads
+from responders.fake_slack import methods, page, uploads
 from responders.fake_slack.faults import EVERY, TRANSIENT, AnyFault, Fault, Faults, Refused
 from responders.fake_slack.interactions import (
     NoSuchButtonError,
@@ -101,6 +101,7 @@ class FakeSlack(Workspace):
         app.router.add_get("/files/{file}/{name}", self._file)
         app.router.add_post("/responses/{team}/{key}", self._response)
         app.router.add_get("/link/", self.socket.connect)
+        page.add_routes(app, self)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()

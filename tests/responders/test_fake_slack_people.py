@@ -143,6 +143,12 @@ async def test_a_command_reaches_the_app_and_is_answered_at_once(
     assert (await slack.command("halt acme/billing")).acknowledged
     (request,) = app.told
     assert (request.type, request.accepts_response_payload) == ("slash_commands", True)
+    who = await AsyncWebClient(GOOD_TOKEN, f"{slack.url}/api/").auth_test()
+    bot = await AsyncWebClient(GOOD_TOKEN, f"{slack.url}/api/").bots_info(bot=who["bot_id"])
+    assert (request.payload["team_id"], request.payload["api_app_id"]) == (
+        who["team_id"],
+        bot["bot"]["app_id"],
+    )
     assert request.payload["command"] == "/watchkeeper"
     assert request.payload["text"] == "halt acme/billing"
     assert request.payload["user_id"] == OPERATOR.id
