@@ -15,6 +15,7 @@ observations.
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 import msgspec
@@ -25,14 +26,15 @@ MIN_DAYS: Final = 2
 PRIOR_HITS: Final = 12.0
 PRIOR_VALUES: Final = 100.0
 LARGEST_FACTOR: Final = 3.0
+_PAIR: Final = struct.Struct("<ff")
 EPOCH_WEEKDAY: Final = 3
 """1970 began on a Thursday."""
 
 
 class Season(msgspec.Struct, array_like=True):
-    """By slot (hour, plus 24 at the weekend) how many observations there were and their sum; `today` holds
-    those of the day that is not over, by hour, and is dropped if there was an alarm in it, once some days
-    are known.
+    """By slot (hour, plus 24 at the weekend) how many observations there were and their sum, in single
+    precision; `today` holds those of the day that is not over, by hour, and is dropped if there was an alarm
+    in it, once some days are known. Both are empty until something is in them.
     """
 
     day: int = -1
@@ -40,8 +42,8 @@ class Season(msgspec.Struct, array_like=True):
     tainted: bool = False
     count: float = 0.0
     total: float = 0.0
-    slots: dict[int, tuple[float, float]] = {}
-    today: dict[int, tuple[float, float]] = {}
+    slots: bytearray = msgspec.field(default_factory=bytearray)
+    today: bytearray = msgspec.field(default_factory=bytearray)
 
     def note(self, at_ms: float, count: float, total: float, *, alarmed: bool = False) -> None:
         """Take observations in: how many, and their sum."""
@@ -50,9 +52,7 @@ class Season(msgspec.Struct, array_like=True):
             self._close_day()
             self.day = day
         self.tainted |= alarmed
-        slot = _slot(at_ms)
-        known_count, known_total = self.today.get(slot, (0.0, 0.0))
-        self.today[slot] = (known_count + count, known_total + total)
+        _add(self.today, _slot(at_ms) % 24, 24, count, total)
 
     def factor(self, at_ms: float) -> float:
         """By how much more often than on the whole hits come at this hour; 1 while that is not known."""
@@ -60,7 +60,7 @@ class Season(msgspec.Struct, array_like=True):
             return 1.0
         found, slot = 1.0, _slot(at_ms)
         for each in (_other(slot), slot):
-            count, hits = self.slots.get(each, (0.0, 0.0))
+            count, hits = _read(self.slots, each)
             expected = count * self.total / self.count
             found = (hits + PRIOR_HITS * found) / (expected + PRIOR_HITS)
         return min(max(found, 1 / LARGEST_FACTOR), LARGEST_FACTOR)
@@ -71,7 +71,7 @@ class Season(msgspec.Struct, array_like=True):
             return 0.0
         found, slot = 0.0, _slot(at_ms)
         for each in (_other(slot), slot):
-            count, total = self.slots.get(each, (0.0, 0.0))
+            count, total = _read(self.slots, each)
             above = total - count * self.total / self.count
             found = (above + PRIOR_VALUES * found) / (count + PRIOR_VALUES)
         return found
@@ -79,13 +79,28 @@ class Season(msgspec.Struct, array_like=True):
     def _close_day(self) -> None:
         if self.today and (not self.tainted or self.days < MIN_DAYS):
             self.days += 1
-            for slot, (count, total) in self.today.items():
-                known_count, known_total = self.slots.get(slot, (0.0, 0.0))
-                self.slots[slot] = (known_count + count, known_total + total)
-                self.count += count
-                self.total += total
-        self.today = {}
+            first = _slot(self.day * DAY_MS)
+            for hour, (count, total) in enumerate(_PAIR.iter_unpack(self.today)):
+                if count:
+                    _add(self.slots, first + hour, 48, count, total)
+                    self.count += count
+                    self.total += total
+        self.today = bytearray()
         self.tainted = False
+
+
+def _read(pairs: bytearray, place: int) -> tuple[float, float]:
+    if not pairs:
+        return 0.0, 0.0
+    count, total = _PAIR.unpack_from(pairs, place * _PAIR.size)
+    return count, total
+
+
+def _add(pairs: bytearray, place: int, places: int, count: float, total: float) -> None:
+    if not pairs:
+        pairs.extend(bytes(places * _PAIR.size))
+    known_count, known_total = _PAIR.unpack_from(pairs, place * _PAIR.size)
+    _PAIR.pack_into(pairs, place * _PAIR.size, known_count + count, known_total + total)
 
 
 def _slot(at_ms: float) -> int:

@@ -16,6 +16,7 @@ that was expected of it: nought as soon as one of the means, whichever, explains
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from math import log
 from typing import Final
@@ -24,6 +25,9 @@ import msgspec
 
 HOUR_MS: Final = 3_600_000
 DAY_HOURS, WEEK_HOURS = 24, 168
+_SLOT: Final = struct.Struct("<fH")
+_MOST: Final = 65_535
+_LARGEST: Final = 3.4e38
 NAMES: Final = ("step", "swing", "trend", "roughness", "of the hour", "unexplained", "run", "level")
 """value against a short and a long mean; a short mean against a long one; how large changes are; value
 against its hour of the day; beyond all that was expected; many in a row on one side; the smoothed value."""
@@ -31,10 +35,14 @@ SETTLED, TINY = 20, 1e-12
 
 
 class ViewState(msgspec.Struct, array_like=True):
-    """Means and counts, all in the number's own unit but `run`, which is in scales."""
+    """Means and counts, all in the number's own unit but `run`, which is in scales. `by_hour` has, for each
+    hour of the day, the mean distance from `base` and a count, `by_week` that from the first value; both in
+    single precision.
+    """
 
     count: int = 0
     last_ms: int = 0
+    first: float = 0.0
     last: float = 0.0
     fast: float = 0.0
     slow: float = 0.0
@@ -47,10 +55,8 @@ class ViewState(msgspec.Struct, array_like=True):
     spread: float = 0.0
     run: float = 0.0
     level: float = 0.0
-    by_hour: list[float] = []
-    by_hour_count: list[int] = []
-    by_week: list[float] = []
-    by_week_count: list[int] = []
+    by_hour: bytearray = msgspec.field(default_factory=lambda: bytearray(DAY_HOURS * _SLOT.size))
+    by_week: bytearray = msgspec.field(default_factory=lambda: bytearray(WEEK_HOURS * _SLOT.size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +89,12 @@ class Views:
 
     def begin(self) -> ViewState:
         """Nothing seen."""
-        day, week = [0.0] * DAY_HOURS, [0.0] * WEEK_HOURS
-        none, never = [0] * DAY_HOURS, [0] * WEEK_HOURS
-        return ViewState(by_hour=day, by_hour_count=none, by_week=week, by_week_count=never)
+        return ViewState()
 
     def update(self, state: ViewState, time_ms: int, value: float) -> tuple[float, ...]:
         """Take a value in and return the quantities, in the order of `NAMES`."""
         if state.count == 0:
-            state.last_ms, state.last = time_ms, value
+            state.last_ms, state.first, state.last = time_ms, value, value
             state.fast = state.slow = state.near = state.far = value
             state.base = state.middle = state.level = value
         state.count += 1
@@ -119,9 +123,10 @@ class Views:
         hour = time_ms // HOUR_MS
         passed = max(time_ms - state.last_ms, 0) / HOUR_MS
         state.last_ms = time_ms
-        day, week = hour % DAY_HOURS, hour % WEEK_HOURS
-        by_hour, by_week = state.by_hour[day], state.by_week[week]
-        days, weeks = state.by_hour_count[day], state.by_week_count[week]
+        day, week = hour % DAY_HOURS * _SLOT.size, hour % WEEK_HOURS * _SLOT.size
+        by_hour, days = _SLOT.unpack_from(state.by_hour, day)
+        by_week, weeks = _SLOT.unpack_from(state.by_week, week)
+        by_week += state.first
         expected = by_hour + state.base if days else state.base
         lowest, highest = (fast, slow) if fast < slow else (slow, fast)
         if days:
@@ -129,11 +134,12 @@ class Views:
         if weeks:
             lowest, highest = min(lowest, by_week), max(highest, by_week)
         beyond = value - highest if value > highest else min(value - lowest, 0.0)
-        state.by_hour_count[day], state.by_week_count[week] = days + 1, weeks + 1
         weight = min(1.0, max(1.0 / (days + 1), passed / self.days))
-        state.by_hour[day] = by_hour + (value - state.base - by_hour) * weight
+        by_hour += (value - state.base - by_hour) * weight
+        _SLOT.pack_into(state.by_hour, day, _single(by_hour), min(days + 1, _MOST))
         weight = min(1.0, max(1.0 / (weeks + 1), passed / self.weeks))
-        state.by_week[week] = by_week + (value - by_week) * weight
+        by_week += (value - by_week) * weight
+        _SLOT.pack_into(state.by_week, week, _single(by_week - state.first), min(weeks + 1, _MOST))
         return value - expected, beyond
 
     def _run(self, state: ViewState, value: float, least: float) -> float:
@@ -148,3 +154,8 @@ class Views:
         state.spread += weight * (size - state.spread)
         state.run += (clipped - state.run) * max(least, 1.0 / self.run)
         return state.run
+
+
+def _single(value: float) -> float:
+    """The nearest that single precision can hold."""
+    return min(max(value, -_LARGEST), _LARGEST)

@@ -204,3 +204,13 @@ def test_the_examples_hold(module: ModuleType) -> None:
     result = doctest.testmod(module)
     assert result.attempted
     assert not result.failed
+
+
+def test_values_of_any_size_are_taken() -> None:
+    """Hours are kept in single precision, which ends at 3.4e38."""
+    test = MetricAnomaly()
+    state = test.begin()
+    for hour in range(200):
+        test.update(state, HOUR_MS * hour, (-1) ** hour * 1e300)
+    far = [1e12 + hour % 24 for hour in range(24 * 30)]
+    assert alarms(scores(far, step_ms=HOUR_MS)) == []
