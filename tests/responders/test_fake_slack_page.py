@@ -107,7 +107,7 @@ async def test_a_page_is_shown_as_slack_would(client: AsyncWebClient, browser: a
         "<hr>",
         "<span>INC-1 &amp; more</span>",
         '<img src="https://example.com/x.png" alt="a line">',
-        '<button class="button ">Take</button>',
+        '<button class="button ">Acknowledge</button>',
         '<summary class="button danger">Halt</summary>',
         "<p>It stops <b>now</b>.</p>",
         '<button class="button primary">Halt it</button>',
