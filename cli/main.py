@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import agents, channels, containment, engine, incidents, policy, replay, setup
+from cli import agents, channels, containment, engine, fake_slack, incidents, policy, replay, setup
 from config.errors import CorrectableError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ replay.register(app)
 policy.register(app)
 channels.register(app)
 setup.register(app)
+fake_slack.register(app)
 
 
 def run() -> None:
