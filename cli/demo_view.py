@@ -13,7 +13,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from drills.score import Done, Score
+from drills.done import Done
+from drills.score import Score
 
 _MOST_LINES = 200
 _ACTIVE_MS = 3_000.0

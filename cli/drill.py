@@ -66,7 +66,7 @@ def running(settings: Settings) -> Bus:
         raise UserError(f"no {trusted}: give --data-dir the data directory of the running engine")
     options = client_options(settings.kafka)
     bootstrap = options.pop("bootstrap_servers")
-    return Bus(bootstrap, trusted, options)
+    return Bus(bootstrap, trusted, options, f"http://{settings.http.host}:{settings.http.port}")
 
 
 @contextlib.asynccontextmanager
@@ -78,7 +78,8 @@ async def own(*arguments: str) -> AsyncIterator[Bus]:
     """
     with tempfile.TemporaryDirectory(prefix="watchkeeper-") as folder:
         async with engine(Path(folder), *arguments) as ready:
-            yield Bus(str(ready["kafka"]), Path(folder) / "keys" / "trusted.json")
+            trusted = Path(folder) / "keys" / "trusted.json"
+            yield Bus(str(ready["kafka"]), trusted, http=str(ready["http"]))
 
 
 @contextlib.asynccontextmanager

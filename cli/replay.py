@@ -114,7 +114,8 @@ def drill(
     seed: Annotated[int, typer.Option("--seed", help="Makes a drill repeatable.")] = 3,
     as_json: Json = False,
 ) -> None:
-    """Replays a named failure and scores it: detected, contained, how soon, what was done after the stop.
+    """Replays a named failure and scores it: detected, contained, how soon, what was done after the stop, and
+    what the log of the incident proves of it.
 
     Against the engine at --bootstrap or WATCHKEEPER_KAFKA__BOOTSTRAP (give its --data-dir too: agents must
     trust its keys), or else against an engine of its own that is started and stopped for it. Without a name
@@ -143,19 +144,9 @@ def drill(
     if as_json:
         print_json([score.as_dict() for score in scores])
     else:
-        table = Table("drill", "", "detector", "events", "seconds", "stopped", "after the stop", "why not")
-        for score in scores:
-            table.add_row(
-                score.drill,
-                "[green]passed[/]" if score.passed else "[red]failed[/]",
-                score.detector or "-",
-                _number(score.events_to_detection),
-                _number(score.seconds_to_detection),
-                _number(score.seconds_to_containment),
-                "-" if score.actions_after_stop is None else f"{score.actions_after_stop} acts",
-                "; ".join(score.why),
-            )
-        stdout.print(table)
+        from cli.drill_view import render
+
+        stdout.print(render(scores))
     if not all(score.passed for score in scores):
         raise typer.Exit(1)
 
@@ -173,10 +164,6 @@ def demo(
 
     if not asyncio.run(run(seed=seed, plain=plain or not stdout.is_terminal)):
         raise typer.Exit(1)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:g}"
 
 
 def _list_drills(as_json: bool) -> None:

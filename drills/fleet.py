@@ -6,8 +6,8 @@ import asyncio
 import random
 from collections.abc import Callable
 
+from drills.done import Done
 from drills.live import Actors
-from drills.score import Done
 from drills.script import Act, Script, Verdict, llm_call, tool_call
 
 NAMES = ("Billing", "Search", "Onboarding", "Catalog")

@@ -13,13 +13,17 @@ from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer
 
-from drills.score import Done, Score, Seen, found_all, score
+from drills.done import Done
+from drills.outside import Outside
+from drills.proof import Log, Proof, complete, proofs
+from drills.score import Score, Seen, found_all, score
 from drills.script import Act, Drill, Script, Verdict
 from schemas.base import epoch_ms
-from schemas.control import CONTROL, EVERY_AGENT
+from schemas.control import CONTROL, EVERY_AGENT, Target
 from schemas.detection import DETECTION
+from schemas.incident import INCIDENT_EVENT
 from schemas.topics import CONTROL as CONTROL_TOPIC
-from schemas.topics import DETECTIONS
+from schemas.topics import DETECTIONS, INCIDENTS
 from watchkeeper_client import Watchkeeper
 from watchkeeper_client.gate import CallFields
 
@@ -32,15 +36,18 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Bus:
-    """Where the engine is: its broker, and the public keys its commands are signed with."""
+    """Where the engine is: its broker, the public keys its commands are signed with, and the address of its
+    HTTP API.
+    """
 
     bootstrap: str
     trusted_keys: Path
     kafka: Mapping[str, Any] = field(default_factory=dict)
+    http: str | None = None
 
 
 class Watch:
-    """Reads detections and commands as they appear, by tenant."""
+    """Reads detections, commands and the logs of incidents as they appear, by tenant."""
 
     def __init__(self, bus: Bus, on_seen: Callable[[str, Seen], None] = lambda _tenant, _seen: None) -> None:
         self._bus = bus
@@ -48,12 +55,16 @@ class Watch:
         self.seen: dict[str, list[Seen]] = {}
         self.ordered_ms: dict[tuple[str, str], float] = {}
         """When an agent of a tenant was first commanded."""
+        self.ordered: dict[str, list[Target]] = {}
+        """Whom the commands of a tenant were for."""
+        self.log = Log()
 
     async def __aenter__(self) -> Watch:
         # Without a group it has all partitions, from their beginning.
         self._consumer = _Consumer(
             DETECTIONS,
             CONTROL_TOPIC,
+            INCIDENTS,
             bootstrap_servers=self._bus.bootstrap,
             group_id=None,
             enable_auto_commit=False,
@@ -79,20 +90,30 @@ class Watch:
                 issued_ms = float(epoch_ms(command.issued_at))
                 target = command.target
                 self.ordered_ms.setdefault((target.tenant, target.agent), issued_ms)
-                continue
-            found = DETECTION.validate_json(record.value)
-            if found.severity != "info":
-                seen = Seen(found.detector, found.agent, epoch_ms(found.time), _wall_ms(), found.summary)
-                self.seen.setdefault(found.tenant, []).append(seen)
-                self._on_seen(found.tenant, seen)
+                self.ordered.setdefault(target.tenant, []).append(target)
+            elif record.topic == INCIDENTS:
+                self.log.take(INCIDENT_EVENT.validate_json(record.value))
+            else:
+                self._found(record.value)
+
+    def _found(self, value: bytes) -> None:
+        found = DETECTION.validate_json(value)
+        if found.severity != "info":
+            seen = Seen(found.detector, found.agent, epoch_ms(found.time), _wall_ms(), found.summary)
+            self.seen.setdefault(found.tenant, []).append(seen)
+            self._on_seen(found.tenant, seen)
 
 
 class Actors:
-    """The agents of one drill: each has a client of its own, made when it first acts."""
+    """The agents of one drill: each has a client of its own, made when it first acts. ``outside`` is asked
+    where a proxy asks; those that do not obey only publish.
+    """
 
-    def __init__(self, bus: Bus, tenant: str) -> None:
+    def __init__(self, bus: Bus, tenant: str, outside: Outside | None = None, *, obeys: bool = True) -> None:
         self._bus = bus
         self._tenant = tenant
+        self._outside = outside
+        self._obeys = obeys
         self._clients: dict[str, Watchkeeper] = {}
         self._exits = contextlib.AsyncExitStack()
         self.stopped_ms: dict[str, float] = {}
@@ -118,14 +139,16 @@ class Actors:
                 tenant=self._tenant,
                 keys=self._bus.trusted_keys,
                 kafka=self._bus.kafka,
+                obey=self._obeys,
             )
             await self._exits.enter_async_context(client)
-            await client.wait_heard_async(_HEAR_TIMEOUT_S)
+            if self._obeys:
+                await client.wait_heard_async(_HEAR_TIMEOUT_S)
             self._clients[agent] = client
         return self._clients[agent]
 
     async def perform(self, act: Act) -> tuple[Verdict, Done]:
-        """Asks the gate, then does it."""
+        """Asks the gate, or outside, then does it."""
         client = await self.client(act.agent)
         verdict = Verdict(allowed=True)
         tried_ms = float(int(_wall_ms()))  # what an event's time can say; the gate reports what it denies
@@ -133,6 +156,11 @@ class Actors:
             decision = client.gate.allowed(session=act.session, **_call_of(act))
             verdict = Verdict(allowed=decision.allowed, ladder=decision.ladder)
             if not decision.allowed or decision.ladder != "full":
+                self.stopped_ms.setdefault(act.agent, _wall_ms())
+        if act.outside and self._outside is not None:
+            tool = act.fields.get("tool")
+            verdict = Verdict(await self._outside.allowed(self._tenant, act.agent, act.session, tool))
+            if not verdict.allowed:
                 self.stopped_ms.setdefault(act.agent, _wall_ms())
         if not verdict.allowed:
             return verdict, Done(act, "", tried_ms, tried_ms, denied=True)
@@ -154,17 +182,25 @@ async def play(
     """Plays one drill. A tenant of its own keeps it out of every other drill's incidents and score."""
     done: list[Done] = []
     deadline = time.monotonic() + drill.seconds
+    outside = Outside(bus.http if drill.proof is not None else None)
 
     def seen_of(actors: Actors) -> list[Seen]:
         known = actors.names | {EVERY_AGENT}
         return [entry for entry in watch.seen.get(tenant, ()) if entry.agent in known]
 
-    async with Actors(bus, tenant) as actors:
+    def proved() -> tuple[Proof, ...]:
+        return proofs(watch.log.incidents(tenant), done, outside.denied_at)
+
+    async with outside, Actors(bus, tenant, outside, obeys=drill.obeys) as actors:
 
         def settled() -> bool:
-            return found_all(drill, seen_of(actors)) and (
-                not drill.contained or _all_stopped(done, actors) is not None
-            )
+            for target in watch.ordered.get(tenant, ()):
+                outside.watch(target)
+            if not found_all(drill, seen_of(actors)):
+                return False
+            if drill.contained and _all_stopped(done, actors) is None:
+                return False
+            return drill.proof is None or complete(proved(), drill.proof)
 
         async for entry in _acts(drill.make(random.Random(seed), run), actors, drill.speed):
             done.append(entry)
@@ -182,6 +218,7 @@ async def play(
         seen_of(actors),
         ordered_ms=min((at for at in ordered if at is not None), default=None),
         stopped_ms=stopped_ms if drill.contained else None,
+        proof=proved(),
     )
 
 

@@ -5,20 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from drills.script import Act, Drill
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """An act that happened: its event and its times in milliseconds since 1970. Or one that was tried and
-    `denied`, which may be how a failure begins.
-    """
-
-    act: Act
-    event_id: str
-    event_ms: float
-    wall_ms: float
-    denied: bool = False
+from drills.done import Done
+from drills.proof import Proof, shortfall
+from drills.script import Drill
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +23,9 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The result of one drill, as `drill --json` has it. Seconds: wall clock since the first faulty act."""
+    """The result of one drill, as `drill --json` has it. Seconds: wall clock since the first faulty act; in
+    `proof`, since the detection.
+    """
 
     drill: str
     requirement: int
@@ -51,10 +42,11 @@ class Score:
     false_alarms: tuple[str, ...]
     summary: str | None
     why: tuple[str, ...]
+    proof: tuple[Proof, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
-        return asdict(self)
+        return {**asdict(self), "proof": [each.as_dict() for each in self.proof]}
 
 
 def score(
@@ -64,6 +56,7 @@ def score(
     *,
     ordered_ms: float | None = None,
     stopped_ms: float | None = None,
+    proof: Sequence[Proof] | None = None,
 ) -> Score:
     """Judges one run.
 
@@ -73,6 +66,7 @@ def score(
         ordered_ms: wall clock at which the first command was issued.
         stopped_ms: wall clock at which the last of the agents concerned was stopped by its gate; None if one
             was not.
+        proof: what the incidents' logs prove; None where there are none.
     """
     onset = next((entry for entry in done if entry.act.faulty), None)
     faulty = [entry for entry in done if entry.act.faulty and not entry.denied]
@@ -84,6 +78,8 @@ def score(
     dollars = round(sum(entry.act.cost_usd for entry in until), 6) if found else None
     contained = stopped_ms is not None if drill.contained else None
     why = (*_failures(drill, found, events, dollars, contained, early), *_fleet_failures(drill, seen))
+    if drill.proof is not None and proof is not None:
+        why = (*why, *shortfall(proof, drill.proof))
     return Score(
         drill=drill.name,
         requirement=drill.requirement,
@@ -102,6 +98,7 @@ def score(
         false_alarms=early,
         summary=found.summary if found else None,
         why=why,
+        proof=tuple(proof or ()),
     )
 
 

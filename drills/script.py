@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class Act:
         fields: the event's other fields (no content: hashes, lengths, shapes).
         pause_ms: event time since the act before it.
         gated: the agent asks its gate first (calls do; reports such as `session.end` do not).
+        outside: a proxy before its tools asks first, whatever the agent itself does.
         faulty: part of the failure. The first faulty act is the onset that delays are counted from.
     """
 
@@ -32,6 +33,7 @@ class Act:
     pause_ms: float = 50.0
     gated: bool = True
     faulty: bool = False
+    outside: bool = False
 
     @property
     def cost_usd(self) -> float:
@@ -49,6 +51,8 @@ class Verdict:
     ladder: str = "full"
     event_id: str = ""
 
+
+_OF_THE_ACT = ("pause_ms", "gated", "faulty", "outside")
 
 Script = Generator[Act, Verdict, None]
 
@@ -70,6 +74,8 @@ class Drill:
         seconds: how long a live run may take in all.
         cost_then_usd: what the failure cost when it happened, where it is known.
         agents: each of these must be found, not only one; delays count to the last of them.
+        obeys: its agents hear control; False: the stop they get is a prompt.
+        proof: how the log of the incident must prove the containment to have ended.
         speed: live, so many times less time passes than the script says, between acts and in their events.
     """
 
@@ -84,13 +90,15 @@ class Drill:
     seconds: float = 60.0
     cost_then_usd: float | None = None
     agents: tuple[str, ...] = ()
+    obeys: bool = True
+    proof: Literal["verified", "escalated"] | None = None
     speed: float = 1.0
     fleet: tuple[str, ...] = ()
 
 
 def llm_call(agent: str, session: str, *, refusal: bool = False, cost_usd: float = 0.01, **more: Any) -> Act:
     """A model call of ordinary size."""
-    act_fields = {name: more.pop(name) for name in ("pause_ms", "gated", "faulty") if name in more}
+    act_fields = {name: more.pop(name) for name in _OF_THE_ACT if name in more}
     fields = {
         "provider": "openai",
         "request_model": "gpt-4o",
@@ -108,7 +116,7 @@ def llm_call(agent: str, session: str, *, refusal: bool = False, cost_usd: float
 
 def tool_call(agent: str, session: str, tool: str, arguments: str, result: str, **more: Any) -> Act:
     """A tool call; `arguments` and `result` are hashes of what they were."""
-    act_fields = {name: more.pop(name) for name in ("pause_ms", "gated", "faulty") if name in more}
+    act_fields = {name: more.pop(name) for name in _OF_THE_ACT if name in more}
     fields = {
         "tool": tool,
         "arguments_hash": arguments,

@@ -9,8 +9,9 @@ from detectors.behaviour_pipeline import BehaviourPipeline, BehaviourPipelineOut
 from detectors.events import from_model
 from detectors.offline import Engine
 from detectors.windows import Window, WindowRecord
+from drills.done import Done
 from drills.offline import play
-from drills.score import Done, Score, Seen, score
+from drills.score import Score, Seen, score
 from drills.script import Drill
 from schemas.base import epoch_ms
 from schemas.detection import Detection

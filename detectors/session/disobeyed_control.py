@@ -109,7 +109,7 @@ def _counted(state: DisobeyedControl.State, subject: str, event: ToolCall | LlmC
     if subject not in state.since:
         put(state.since, subject, GoingOn(), MAX_GOING_ON)
     going_on = state.since[subject]
-    name = event.tool[:NAME_CHARS] if isinstance(event, ToolCall) else event.type
+    name = event.tool[:NAME_CHARS] if event.type == "tool.call" else event.type
     if name not in going_on.calls and len(going_on.calls) >= MAX_NAMED:
         name = OTHERS
     going_on.calls[name] = going_on.calls.get(name, 0) + 1

@@ -41,6 +41,7 @@ DRILL = Drill(
     within_events=12,
     within_usd=1.0,
     contained=True,
+    proof="verified",
     seconds=40.0,
     cost_then_usd=100_000.0,
 )

@@ -44,5 +44,6 @@ DRILL = Drill(
     make=script,
     within_events=20,
     contained=True,
+    proof="verified",
     seconds=30.0,
 )

@@ -9,9 +9,10 @@ import pytest
 from detectors.control import Held
 from detectors.offline import Engine
 from drills.catalogue import BY_NAME, DRILLS
+from drills.done import Done
 from drills.fleet import NAMES, session
 from drills.offline import event_of, play
-from drills.score import Done, Seen, found_all, score
+from drills.score import Seen, found_all, score
 from drills.script import Act, Drill, Verdict
 from schemas.base import epoch_ms
 from schemas.event import AGENT_EVENT
