@@ -14,12 +14,16 @@ from schemas import incident as log
 from schemas.control import EVERY_AGENT
 from schemas.detection import Detection
 
+AGAIN: Final = "again"
+"""The page of an incident that needs a person again, followed by its version."""
+
 MOST_JOINED: Final = 300
 """Detections in the log of one incident; those after that are counted."""
 
 
 def on_detection(draft: Draft, detection: Detection) -> None:
-    if draft.maybe is None:
+    before = draft.maybe
+    if before is None:
         if detection.severity == "info":
             return  # worth knowing, not worth an incident
         draft.open(detection.detection_id, _triggered_by(detection), ENGINE)
@@ -32,6 +36,15 @@ def on_detection(draft: Draft, detection: Detection) -> None:
         disobeyed(draft, detection)
     else:
         suggested(draft, detection)
+    if before is not None and before.attended and not draft.incident.attended:
+        _call_back(draft, before, wording.headline(detection))
+
+
+def _call_back(draft: Draft, before: Incident, headline: str) -> None:
+    """Whoever was on it thought it over: they are told, unless they have been just now."""
+    incident, told = draft.incident, (len(before.pages), len(before.deferrals))
+    if incident.worst is not None and (len(incident.pages), len(incident.deferrals)) == told:
+        tell(draft, f"{AGAIN}:{incident.version}", headline, incident.worst)
 
 
 def _triggered_by(detection: Detection) -> log.Triggered:

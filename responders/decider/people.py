@@ -27,6 +27,13 @@ from schemas.incident import Actor
 
 def on_person(draft: Draft, person: str, action: Action) -> None:
     actor = Actor(kind="person", name=person[:256] or "someone")
+    attended = draft.maybe is not None and draft.maybe.attended
+    _act(draft, actor, action)
+    if attended and not draft.incident.attended:
+        draft.add(log.Acknowledged(), actor)  # whoever orders more is on it
+
+
+def _act(draft: Draft, actor: Actor, action: Action) -> None:
     if isinstance(action, Contain):
         containment.by_hand(draft, actor, action)
         return

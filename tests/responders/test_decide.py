@@ -251,6 +251,45 @@ def test_disobedience_pages_once_and_undoes_mitigation() -> None:
     assert [page.page for page in desk.of(Page)] == ["opened", "disobeyed:cmd-1"]
 
 
+def mitigated(desk: Desk) -> str:
+    """An incident that alice is on, and all of whose orders are proved."""
+    key = desk.see(detection()).incident.incident_id
+    desk.give(d.PersonActs("alice", d.Acknowledge()), key)
+    desk.give(ack(1), key)
+    desk.give(d.TimerFired("verify", TARGET, 1), key)
+    assert (desk.only.state, desk.only.attended) == ("mitigated", True)
+    return key
+
+
+def test_what_needs_a_person_again_is_told_again() -> None:
+    """The same agent does it elsewhere, as badly as before: nothing was raised, and nobody was called."""
+    desk = Desk()
+    mitigated(desk)
+    desk.clock.pass_seconds(60)
+    desk.see(detection("d-2", session="s-2"))
+    assert (desk.only.state, desk.only.attended) == ("triggered", False)
+    assert [page.page.partition(":")[0] for page in desk.of(Page)] == ["opened", "again"]
+    assert any(timer.kind == "escalate" and timer.due > desk.clock() for timer in desk.of(SetTimer))
+
+
+def test_what_is_raised_or_disobeyed_is_told_once() -> None:
+    desk = Desk()
+    mitigated(desk)
+    desk.see(detection("d-2", detector="disobeyed_control", suggested=None))
+    assert [page.page for page in desk.of(Page)] == ["opened", "disobeyed:cmd-1"]
+
+
+@pytest.mark.parametrize("proposed", [True, False])
+def test_whoever_orders_more_stays_on_it(proposed: bool) -> None:
+    desk = Desk()
+    key = mitigated(desk)
+    if proposed:
+        desk.see(detection("d-2", session=None))
+    action = d.Approve() if proposed else d.Contain(Target(agent="billing"), HALT, "all of it")
+    desk.give(d.PersonActs("bob", action), key)
+    assert (desk.only.state, desk.only.attended, desk.only.acknowledged_by) == ("acknowledged", True, "bob")
+
+
 def test_a_page_that_fails_for_good_goes_to_the_fallback_once() -> None:
     desk = Desk()
     key = desk.see(detection()).incident.incident_id
