@@ -240,7 +240,8 @@ def _runbook(detection: Detection, owner: Owner | None) -> str:
 def _address(text: str) -> str | None:
     """A link, when the text is an address that can be one: what could end it early is none."""
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not _LINKED.fullmatch(text):
+    is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
+    if not is_address or not _LINKED.fullmatch(text) or text != one_line(text):
         return None
     return f"<{text.replace('&', '&amp;')}>"
 

@@ -6,6 +6,7 @@ longer counts is told so, and the message under it is brought up to date.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -37,6 +38,7 @@ from responders.slack.slash import Unreadable
 from responders.wording import literal, one_line
 from schemas.control import ControlState
 
+_USER_ID: Final = re.compile(r"[UW][A-Z0-9]{7,}")
 _SEEN_AT_MOST: Final = 10_000
 _BY_BUTTON: Final = "pressed in Slack"
 _WORDS: Final[Mapping[Deed, str]] = {
@@ -123,7 +125,7 @@ class Desk:
             if button is None:
                 raise ActionRefused(stale.why(incident, press.deed, value, self._responder.clock()))
             found[:] = [button]
-            return _action(button)
+            return action_of(button)
 
         try:
             incident = self._responder.choose(value.incident_id, press.person.signed, choice)
@@ -146,7 +148,7 @@ class Desk:
             return None
         INTERACTIONS.labels(deed, "forbidden").inc()
         _log.warning("not allowed in Slack", deed=deed, person=person.signed)
-        return Answer(f"You may not {_WORDS[deed]}: {_who_may(self._responder.policy, deed)}")
+        return Answer(f"You may not {_WORDS[deed]}. {_who_may(self._responder.policy, deed)}")
 
     def _typed(self, typed: Typed) -> Answer:
         order = slash.parse(typed.text)
@@ -169,7 +171,7 @@ class Desk:
         return said
 
 
-def _action(button: Button) -> Action:
+def action_of(button: Button) -> Action:
     if button.target is not None:
         held = ControlState(mode="halt")
         lift = Lift(button.target, _BY_BUTTON)
@@ -211,10 +213,13 @@ def _still_held(incident: Incident) -> str:
 
 def _who_may(policy: Policy, deed: Deed) -> str:
     roles = policy.roles.who_may(deed)
-    named = [f"{role}: {', '.join(sorted(people))}" for role, people in roles.items() if people]
+    named = [f"{literal(role)} ({', '.join(map(_person, sorted(of)))})" for role, of in roles.items() if of]
     if named:
-        return f"that may {literal('; '.join(named))}."
-    names = ", ".join(roles) or "no role"
-    return (
-        f"that may {literal(names)}, and the policy names nobody: see [roles] there, or use the command line."
-    )
+        return f"Who may: {', '.join(named)}."
+    names = literal(", ".join(roles)) or "nobody"
+    return f"Who may: {names}, but the policy's [roles] name no people for that: use the command line."
+
+
+def _person(name: str) -> str:
+    """As Slack shows a person, when the name is an id of theirs. To one reader: nobody is called."""
+    return f"<@{name}>" if _USER_ID.fullmatch(name) else literal(name)
