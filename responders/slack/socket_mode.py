@@ -129,9 +129,10 @@ class SocketMode:
             await _closed(client)
         lasted_s = loop.time() - began_s
         SLACK_CONNECTED.set(0)
-        _log.info("Socket Mode connection lost; connecting again", lasted_s=round(lasted_s))
-        if lasted_s < STEADY_AFTER_S and not stop.is_set():
-            self._tell(_unreachable("it is closed again and again"))
+        if not stop.is_set():
+            _log.info("Socket Mode connection lost; connecting again", lasted_s=round(lasted_s))
+            if lasted_s < STEADY_AFTER_S:
+                self._tell(_unreachable("it is closed again and again"))
         return lasted_s
 
     async def _received(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest) -> None:
