@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 from rich.markdown import Markdown
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from cli.acting import person, responder_of
 from cli.common import Config, DataDir, Json, print_json, stdout
@@ -25,7 +26,7 @@ ForTarget = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Adds these commands to the command line."""
-    commands = (incidents, incident, runbook, ack, approve, deny, resolve, silence)
+    commands = (incidents, incident, runbook, ack, approve, deny, resolve, silence, unsilence, silences)
     for command in commands:
         app.command(rich_help_panel=_PANEL)(command)
 
@@ -181,7 +182,7 @@ def silence(
     data_dir: DataDir = None,
 ) -> None:
     """Keeps an incident, or an agent, from paging for a while. It is all logged, and what is still open by
-    then is paged.
+    then is paged. `watchkeeper unsilence` ends it before.
     """
     from responders import actions
 
@@ -189,6 +190,54 @@ def silence(
         done = actions.silence(responder, what, person(), minutes, reason, detector)
     concerned = f" ({', '.join(done.incidents)})" if done.silence_id and done.incidents else ""
     stdout.print(f"{what} is silent until {done.until:%Y-%m-%d %H:%M:%S} UTC{concerned}")
+
+
+def unsilence(
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="An incident, a silence's id, or AGENT or TENANT/AGENT.")
+    ],
+    config: Config = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Ends a silence before its time. What it kept back is paged now, if it is open and nobody is on it."""
+    from responders import actions
+
+    with responder_of(config, data_dir) as responder:
+        done = actions.unsilence(responder, what, person())
+    if as_json:
+        print_json({"silences": done.silences, "incidents": done.incidents})
+        return
+    concerned = f" ({', '.join(done.incidents)})" if done.silences and done.incidents else ""
+    stdout.print(f"{what} pages again{concerned}", soft_wrap=True)
+
+
+def silences(config: Config = None, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Lists what is silent now, by command, for one incident or by the policy, and until when."""
+    from responders.silences import in_force
+
+    with responder_of(config, data_dir) as responder:
+        found = in_force(responder)
+    if as_json:
+        print_json([each.model_dump(mode="json") for each in found])
+        return
+    if not found:
+        stdout.print("nothing is silent")
+        return
+    table = Table(Column("until (UTC)", no_wrap=True), Column("id", no_wrap=True))
+    for name in ("what", "detector", "by", "reason"):
+        table.add_column(name, overflow="fold")
+    for each in found:
+        table.add_row(
+            f"{each.until:%m-%d %H:%M:%S}",
+            each.silence_id or ("" if each.kind == "policy" else each.what),
+            Text("" if each.kind == "incident" else each.what),
+            Text(each.detector or "all"),
+            Text(each.person or "the policy"),
+            Text(each.reason),
+        )
+    stdout.print(table)
+    stdout.print("End one with: watchkeeper unsilence ID    (those of the policy: in its file)")
 
 
 def resolve(

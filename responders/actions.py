@@ -8,11 +8,13 @@ the database does not answer and ActionRefused, in one line, when the action is 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 from config.settings import Settings
-from responders import channels, policy
+from responders import causes, channels, policy
+from responders.causes import SILENCE_ID
 from responders.containment import RUNGS, TargetError, parse_target
 from responders.decide import (
     Acknowledge,
@@ -21,6 +23,7 @@ from responders.decide import (
     Approve,
     Contain,
     Deny,
+    EndSilence,
     Lift,
     MarkFalseAlarm,
     Resolve,
@@ -36,6 +39,14 @@ from schemas.control import EVERY_AGENT, ControlState, Rung, Target
 _BY_HAND: Final = "ordered by hand"
 _INCIDENT: Final = re.compile(r"INC-[A-Z2-7]{10}$", re.IGNORECASE)
 LONGEST_SILENCE_MINUTES: Final = 30 * 24 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class Unsilenced:
+    """The silences that were ended, and the open incidents that may page again."""
+
+    silences: tuple[str, ...]
+    incidents: tuple[str, ...]
 
 
 def installation_policy(settings: Settings) -> Policy:
@@ -107,6 +118,26 @@ def silence(
     if target.session is not None:
         raise ActionRefused("a silence is for an agent or an incident: leave the session out")
     return responder.silence(person, target, detector, until, reason)
+
+
+def unsilence(responder: Responder, what: str, person: str) -> Unsilenced:
+    """End a silence before its time: of an incident, by its own id (``sil-…``), or of what it was ordered
+    for. What it kept back is told now, if it is still open and nobody is on it.
+    """
+    if _INCIDENT.match(what.strip()):
+        responder.act(_typed(what), person, EndSilence())
+        return Unsilenced((), (_typed(what),))
+    with responder.store.reading() as connection:
+        in_force = causes.silences_in_force(connection, responder.clock())
+    asked = what.strip()
+    ended = [each for each in in_force if each.silence_id == asked]
+    if not ended and not asked.startswith(SILENCE_ID):
+        target = _target(asked)
+        ended = [each for each in in_force if (each.tenant, each.agent) == (target.tenant, target.agent)]
+    if not ended:
+        raise ActionRefused(f"no silence of {what} is in force: list them with watchkeeper silences")
+    concerned = responder.unsilence(person, ended)
+    return Unsilenced(tuple(each.silence_id for each in ended), concerned)
 
 
 def halt(responder: Responder, target: str, person: str, reason: str = _BY_HAND) -> Incident:

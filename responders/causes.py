@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Final
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from responders import event_store, tables
 from responders.decider.correlation import cause_key, explains, follows, source_key, sources_of
@@ -26,6 +27,21 @@ from schemas.control import Target
 from schemas.detection import Detection
 from schemas.incident import Triggered
 
+
+@dataclass(frozen=True, slots=True)
+class SilenceOfTarget:
+    """A silence by command. ``agent`` may be a pattern."""
+
+    silence_id: str
+    tenant: str
+    agent: str
+    detector: str | None
+    until: datetime
+    reason: str
+    person: str
+
+
+SILENCE_ID: Final = "sil-"
 MINUTE_MS: Final = 60_000
 MOST_CONSEQUENCES: Final = 1_000
 """Incidents that are looked at when a cause shows up after them."""
@@ -165,7 +181,7 @@ def silence(
     now: datetime,
 ) -> SilenceInForce:
     """Begin a silence for the agents of the target, of one detector or of all."""
-    silence_id = f"sil-{uuid.uuid4().hex[:12]}"
+    silence_id = f"{SILENCE_ID}{uuid.uuid4().hex[:12]}"
     connection.execute(
         insert(tables.silences).values(
             silence_id=silence_id,
@@ -179,6 +195,46 @@ def silence(
         )
     )
     return SilenceInForce(silence_id, until, reason[:1024])
+
+
+def end_silences(connection: Connection, silence_ids: Sequence[str], now: datetime) -> None:
+    """They hold for nothing any more."""
+    silences = tables.silences
+    connection.execute(
+        update(silences).where(silences.c.silence_id.in_(silence_ids)).values(until_ms=epoch_ms(now))
+    )
+
+
+def silences_in_force(connection: Connection, now: datetime) -> list[SilenceOfTarget]:
+    """Those by command that are not over, the first to end first."""
+    its = tables.silences.c
+    rows = connection.execute(
+        select(tables.silences).where(its.until_ms > epoch_ms(now)).order_by(its.until_ms, its.silence_id)
+    )
+    return [
+        SilenceOfTarget(
+            silence_id=row.silence_id,
+            tenant=row.tenant,
+            agent=row.agent,
+            detector=row.detector,
+            until=from_epoch_ms(row.until_ms),
+            reason=row.reason,
+            person=row.person,
+        )
+        for row in rows
+    ]
+
+
+def open_incidents_under(connection: Connection, silence: SilenceOfTarget) -> list[str]:
+    """The open incidents that this silence keeps quiet."""
+    row = tables.incidents.c
+    ids = connection.execute(
+        select(row.incident_id)
+        .where(row.tenant == silence.tenant, row.state != "resolved")
+        .order_by(row.opened_ms, row.incident_id)
+    ).scalars()
+    loaded = [event_store.load(connection, incident_id) for incident_id in list(ids)]
+    return [each.incident_id for each in loaded if each is not None and each.silence_id == silence.silence_id]
 
 
 def open_incidents_of(connection: Connection, target: Target, detector: str | None) -> list[str]:

@@ -34,6 +34,7 @@ from responders.decider.inputs import (
     Contain,
     Deny,
     DetectionSeen,
+    EndSilence,
     Ids,
     Input,
     Lift,
@@ -45,6 +46,7 @@ from responders.decider.inputs import (
     Resolve,
     Silence,
     SilenceBegins,
+    SilenceEnds,
     SilenceInForce,
     TimerFired,
 )
@@ -56,7 +58,7 @@ from responders.decider.paging import (
     on_late,
     on_page_outcome,
 )
-from responders.decider.people import on_person, on_silence
+from responders.decider.people import on_person, on_silence, on_silence_end
 from responders.incident import Incident
 from responders.policy import Policy
 
@@ -107,6 +109,8 @@ def _about_an_incident(draft: Draft, given: Input) -> None:
             on_merge(draft, given)
         case SilenceBegins():
             on_silence(draft, given.person, given.silence)
+        case SilenceEnds():
+            on_silence_end(draft, given)
 
 
 def _on_timer(draft: Draft, given: TimerFired) -> None:
@@ -143,6 +147,7 @@ __all__ = [
     "Decision",
     "Deny",
     "DetectionSeen",
+    "EndSilence",
     "Follow",
     "Ids",
     "Input",
@@ -155,6 +160,7 @@ __all__ = [
     "Resolve",
     "Silence",
     "SilenceBegins",
+    "SilenceEnds",
     "SilenceInForce",
     "TimerFired",
     "decide",

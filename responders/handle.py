@@ -34,6 +34,7 @@ from responders.decide import (
     MergeInto,
     PersonActs,
     SilenceBegins,
+    SilenceEnds,
     TimerFired,
     decide,
 )
@@ -331,6 +332,21 @@ class Responder:
             for incident_id in concerned:
                 self._decide(connection, SilenceBegins(person, silence), incident_id, now)
             return Silenced(silence.silence_id, until, tuple(concerned))
+
+        return self.store.transact(work)
+
+    def unsilence(self, person: str, silences: Sequence[causes.SilenceOfTarget]) -> tuple[str, ...]:
+        """End these silences now; the open incidents that they kept quiet."""
+
+        def work(connection: Connection) -> tuple[str, ...]:
+            now = self.clock()
+            causes.end_silences(connection, [each.silence_id for each in silences], now)
+            concerned: list[str] = []
+            for silence in silences:
+                for incident_id in causes.open_incidents_under(connection, silence):
+                    self._decide(connection, SilenceEnds(person, silence.silence_id), incident_id, now)
+                    concerned.append(incident_id)
+            return tuple(dict.fromkeys(concerned))
 
         return self.store.transact(work)
 

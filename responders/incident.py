@@ -155,6 +155,9 @@ class Incident:
     escalation_step: int = 0
     escalating_since: datetime | None = None
     silenced_until: datetime | None = None
+    silence_id: str | None = None
+    silenced_by: str | None = None
+    silenced_for: str = ""
     kin: tuple[str, ...] = ()
     absorbed: tuple[Related, ...] = ()
     listed: tuple[Related, ...] = ()
@@ -271,7 +274,7 @@ def _with_fact(incident: Incident, data: Fact, event: IncidentEvent) -> Incident
             changes = {"pages": _pages(incident, data, event)}
             if not incident.attended:
                 changes["escalating_since"] = incident.escalating_since or event.time
-        case log.PageDeferred() | log.PageLate() | log.Escalated() | log.Silenced():
+        case log.PageDeferred() | log.PageLate() | log.Escalated() | log.Silenced() | log.SilenceEnded():
             changes = _waiting(incident, data, event)
         case log.KinLinked() | log.IncidentAbsorbed() | log.IncidentListed():
             changes = _relations(incident, data)
@@ -329,7 +332,7 @@ def _relations(
 
 def _waiting(
     incident: Incident,
-    data: log.PageDeferred | log.PageLate | log.Escalated | log.Silenced,
+    data: log.PageDeferred | log.PageLate | log.Escalated | log.Silenced | log.SilenceEnded,
     event: IncidentEvent,
 ) -> dict[str, Any]:
     match data:
@@ -341,7 +344,15 @@ def _waiting(
         case log.Escalated():
             return {"escalations": incident.escalations + 1, "escalation_step": data.step}
         case log.Silenced():
-            return {"silenced_until": data.until}
+            by = event.actor.name if event.actor.kind == "person" else None
+            return {
+                "silenced_until": data.until,
+                "silence_id": data.silence_id,
+                "silenced_by": by,
+                "silenced_for": data.reason,
+            }
+        case log.SilenceEnded():
+            return {"silenced_until": None, "silence_id": None}
 
 
 def _pages(

@@ -38,6 +38,7 @@ _WHILE_OPEN: Final = (
     "incident_absorbed",
     "incident_listed",
     "silenced",
+    "silence_ended",
     "escalated",
     "containment_denied",
     "containment_unanswered",

@@ -103,6 +103,13 @@ class Silenced(Contract):
     silence_id: Identifier | None = None
 
 
+class SilenceEnded(Contract):
+    """A person has ended the silence before its time: what it kept back is told if it still matters."""
+
+    type: Literal["silence_ended"] = "silence_ended"
+    silence_id: Identifier | None = None
+
+
 class KinLinked(Contract):
     """The same cause had an incident before."""
 
@@ -307,6 +314,7 @@ Fact = Annotated[
     | PageFailed
     | Escalated
     | Silenced
+    | SilenceEnded
     | KinLinked
     | IncidentAbsorbed
     | IncidentListed

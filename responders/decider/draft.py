@@ -38,6 +38,7 @@ _SHOWN: Final = frozenset(
         "incident_listed",
         "escalated",
         "silenced",
+        "silence_ended",
         "page_late",
         "containment_proposed",
         "containment_denied",

@@ -154,6 +154,14 @@ class SilenceBegins:
 
 
 @dataclass(frozen=True, slots=True)
+class SilenceEnds:
+    """A person wants to hear of it again before the silence is over."""
+
+    person: str
+    silence_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Acknowledge:
     pass
 
@@ -179,6 +187,11 @@ class Silence:
 
     until: datetime
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndSilence:
+    """Page of this incident again: the silence that was for it alone is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +226,9 @@ class Deny:
     reason: str = ""
 
 
-Action = Acknowledge | Resolve | MarkFalseAlarm | AddNote | Silence | Contain | Lift | Approve | Deny
+Action = (
+    Acknowledge | Resolve | MarkFalseAlarm | AddNote | Silence | EndSilence | Contain | Lift | Approve | Deny
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,4 +249,5 @@ Input = (
     | MergeInto
     | ListInDigest
     | SilenceBegins
+    | SilenceEnds
 )

@@ -203,6 +203,24 @@ def on_deferred_due(draft: Draft) -> None:
         tell(draft, newest.page, newest.headline, detection)
 
 
+def silence_over(draft: Draft) -> None:
+    """What a silence kept back is told now, unless something else keeps it back, somebody is on it, or it is
+    over. The chain goes on from here, as it does when a silence runs out.
+    """
+    incident, detection = draft.incident, draft.incident.worst
+    if not incident.open or incident.attended or detection is None:
+        return
+    step = draft.policy.escalation.step(incident.escalation_step + 1)
+    if incident.escalating_since is not None and step is not None:
+        draft.cancel("escalate")
+        wait = timedelta(minutes=step.after_minutes - _minutes_before(draft))
+        draft.timer_at("escalate", None, incident.escalation_step + 1, draft.now + wait)
+    kept = [each for each in incident.deferrals.values() if each.reason == "silence"]
+    waiting = [each for each in kept if not _told_since(incident, each)]
+    if waiting:
+        tell(draft, waiting[-1].page, waiting[-1].headline, detection)
+
+
 def _told_since(incident: Incident, deferral: Deferral) -> bool:
     """Whether a later transition was told, or a digest tells it."""
     return deferral.reason == "storm" or any(at > deferral.at for at in _first_told(incident).values())
@@ -318,6 +336,7 @@ __all__ = [
     "on_late",
     "on_page_outcome",
     "send",
+    "silence_over",
     "tell",
     "tell_anyway",
 ]

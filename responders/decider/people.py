@@ -14,12 +14,15 @@ from responders.decider.inputs import (
     Approve,
     Contain,
     Deny,
+    EndSilence,
     Lift,
     MarkFalseAlarm,
     Resolve,
     Silence,
+    SilenceEnds,
     SilenceInForce,
 )
+from responders.decider.paging import silence_over
 from responders.incident import Incident
 from schemas import incident as log
 from schemas.incident import Actor
@@ -51,7 +54,7 @@ def _act(draft: Draft, actor: Actor, action: Action) -> None:
 def _while_open(
     draft: Draft,
     actor: Actor,
-    action: Acknowledge | Resolve | MarkFalseAlarm | Silence | Approve | Deny,
+    action: Acknowledge | Resolve | MarkFalseAlarm | Silence | EndSilence | Approve | Deny,
 ) -> None:
     _must_be_open(draft.incident)
     match action:
@@ -65,6 +68,8 @@ def _while_open(
             _close(draft, log.FalseAlarm(reason=action.reason[:TEXT_CHARS]), actor)
         case Silence():
             silence(draft, actor, action.until, action.reason, None)
+        case EndSilence():
+            _end_silence(draft, actor)
         case Approve():
             containment.approve(draft, actor, action)
         case Deny():
@@ -91,6 +96,29 @@ def silence(draft: Draft, actor: Actor, until: datetime, reason: str, silence_id
     )
     draft.add(log.PageDeferred(page=page, headline=headline[:TEXT_CHARS], reason="silence", until=until))
     draft.timer_at("page", None, draft.incident.version, until)
+
+
+def _end_silence(draft: Draft, actor: Actor) -> None:
+    """Of a silence that is for more than this incident it says what ends it."""
+    incident = draft.incident
+    if incident.silenced_until is None or incident.silenced_until <= draft.now:
+        raise ActionRefused(f"{incident.incident_id} is not silent: list what is with watchkeeper silences")
+    if incident.silence_id is not None:
+        raise ActionRefused(
+            f"{incident.incident_id} is silent with its agent: watchkeeper unsilence {incident.silence_id}"
+        )
+    if incident.silenced_by is None:
+        raise ActionRefused(f"{incident.incident_id} is silent by the policy: end the silence there")
+    draft.add(log.SilenceEnded(), actor)
+    silence_over(draft)
+
+
+def on_silence_end(draft: Draft, given: SilenceEnds) -> None:
+    """A silence that this incident was under. Another one may still hold."""
+    if draft.incident.open and draft.incident.silence_id == given.silence_id:
+        actor = Actor(kind="person", name=given.person[:256] or "someone")
+        draft.add(log.SilenceEnded(silence_id=given.silence_id), actor)
+        silence_over(draft)
 
 
 def _close(draft: Draft, fact: log.Resolved | log.FalseAlarm, actor: Actor) -> None:

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import func, select
 
-from responders import actions, policy, tables
-from responders.decide import PageOutcome
+from responders import actions, policy, silences, tables
+from responders.decide import ActionRefused, PageOutcome
 from responders.effects import Delivered, Permanent
 from responders.event_store import Store, events_of
 from responders.handle import Responder
@@ -242,7 +242,7 @@ def test_a_silence_of_the_policy_ends_when_it_says(store: Store, clock: Clock) -
 def test_a_silence_that_cannot_be_is_refused_in_one_line(
     desk: Desk, what: str, minutes: float, says: str
 ) -> None:
-    with pytest.raises(actions.ActionRefused, match=says):
+    with pytest.raises(ActionRefused, match=says):
         actions.silence(desk.responder, what, "alice", minutes)
 
 
@@ -286,7 +286,7 @@ def test_an_approval_is_asked_for_on_the_page_and_done_once_after_any_restart(
     actions.approve(desk.responder, key, "alice", "default/billing/s-1")
     (held,) = desk.of(key).containments.values()
     assert (held.state, held.wanted, held.awaited) == ("requested", HALT, False)
-    with pytest.raises(actions.ActionRefused, match="nothing that waits"):
+    with pytest.raises(ActionRefused, match="nothing that waits"):
         actions.approve(desk.responder, key, "bob")
     desk.wait(20)
     with store.reading() as connection:
@@ -312,7 +312,7 @@ def test_a_time_out_denies_when_the_policy_says_so(store: Store, clock: Clock) -
     desk.wait(10)
     (asked,) = desk.of(key).containments.values()
     assert (asked.unanswered_at, asked.denied_by) == (asked.denied_at, "watchkeeper")
-    with pytest.raises(actions.ActionRefused, match="watchkeeper has denied it"):
+    with pytest.raises(ActionRefused, match="watchkeeper has denied it"):
         actions.approve(desk.responder, key, "alice")
 
 
@@ -321,7 +321,7 @@ def test_a_denial_stands_until_more_is_asked(store: Store, clock: Clock) -> None
     slower = {"mode": "throttle", "calls_per_minute": 5}
     key = desk.see(suggested=slower)
     actions.deny(desk.responder, key, "alice", "it is a test")
-    with pytest.raises(actions.ActionRefused, match="alice has denied it already"):
+    with pytest.raises(ActionRefused, match="alice has denied it already"):
         actions.deny(desk.responder, key, "bob")
     desk.see(detection_id="d-2", detector="budget", suggested=slower)
     assert not next(iter(desk.of(key).containments.values())).awaited
@@ -369,3 +369,100 @@ def test_what_waits_is_told_although_its_time_is_no_whole_millisecond(
         incident = fold(events_of(connection, incident_id))
     assert incident is not None
     assert any(page.startswith("unsilenced:") for page, _ in incident.pages)
+
+
+def silent(desk: Desk) -> list[tuple[str, str]]:
+    return [(each.kind, each.what) for each in silences.in_force(desk.responder)]
+
+
+def test_a_silence_is_ended_early_and_what_it_kept_back_is_told_at_once(desk: Desk) -> None:
+    actions.silence(desk.responder, "default/bill*", "alice", 30, "deploying", "tool_loop")
+    key = desk.see()
+    assert silent(desk) == [("target", "default/bill*")]
+    desk.wait(3)
+    done = actions.unsilence(desk.responder, "default/bill*", "bob")
+    assert done.incidents == (key,)
+    desk.deliver()
+    assert (silent(desk), desk.pages(key)) == ([], [("opened", "desk")])
+    assert desk.of(key).silenced_until is None
+    desk.wait(5)
+    assert desk.pages(key)[1:] == [("escalated:1", "desk")]
+    desk.wait(60)
+    assert len([page for page in desk.pages(key) if page[0] == "opened"]) == 1, "not again when it would end"
+
+
+def test_the_silence_of_one_incident_is_ended_by_its_id(desk: Desk) -> None:
+    key = desk.see()
+    actions.silence(desk.responder, key, "alice", 30)
+    assert silent(desk) == [("incident", key)]
+    desk.wait(12)
+    assert desk.pages(key) == [("opened", "desk")], "the chain waits too"
+    assert actions.unsilence(desk.responder, key.lower(), "bob").incidents == (key,)
+    desk.deliver()
+    (again,) = desk.pages(key)[1:]
+    assert again[0].startswith("unsilenced:")
+    desk.wait(4)
+    assert len(desk.pages(key)) == 2, "the step counts from the end of the silence"
+    desk.wait(1)
+    assert desk.pages(key)[2:] == [("escalated:1", "desk")]
+
+
+def test_a_silence_that_ends_wakes_nobody_who_is_on_it_or_whom_another_keeps_quiet(desk: Desk) -> None:
+    key = desk.see()
+    first = actions.silence(desk.responder, "billing", "alice", 30)
+    second = actions.silence(desk.responder, "billing*", "alice", 60)
+    assert first.silence_id is not None
+    actions.unsilence(desk.responder, first.silence_id, "bob")
+    desk.wait(31)
+    assert (silent(desk), desk.pages(key)) == ([("target", "default/billing*")], [("opened", "desk")])
+    actions.acknowledge(desk.responder, key, "alice")
+    assert second.silence_id is not None
+    actions.unsilence(desk.responder, second.silence_id, "bob")
+    desk.wait(60)
+    assert desk.pages(key) == [("opened", "desk")]
+
+
+def test_a_longer_silence_over_it_keeps_back_what_a_shorter_one_no_longer_does(desk: Desk) -> None:
+    long = actions.silence(desk.responder, "billing*", "alice", 60)
+    key = desk.see()
+    short = actions.silence(desk.responder, key, "alice", 30)
+    assert (long.silence_id is not None, short.silence_id) == (True, None)
+    desk.wait(1)
+    actions.unsilence(desk.responder, key, "bob")
+    desk.deliver()
+    assert desk.pages(key) == []
+    actions.unsilence(desk.responder, "billing*", "bob")
+    desk.deliver()
+    assert len(desk.pages(key)) == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("billing", "watchkeeper silences"),
+        ("sil-000000000000", "watchkeeper silences"),
+        ("INC-AAAAAAAAAA", "no such incident"),
+    ],
+)
+def test_what_is_not_silent_cannot_be_ended(desk: Desk, what: str, says: str) -> None:
+    with pytest.raises(ActionRefused, match=says):
+        actions.unsilence(desk.responder, what, "alice")
+
+
+def test_an_incident_under_a_silence_of_its_agent_says_which_to_end(desk: Desk) -> None:
+    done = actions.silence(desk.responder, "billing", "alice", 30)
+    key = desk.see()
+    with pytest.raises(ActionRefused, match=f"watchkeeper unsilence {done.silence_id}"):
+        actions.unsilence(desk.responder, key, "bob")
+    with pytest.raises(ActionRefused, match="is not silent"):
+        actions.unsilence(desk.responder, desk.see(detection_id="o", agent="other", session="o"), "bob")
+
+
+def test_silences_of_the_policy_are_listed_and_ended_in_the_policy(store: Store, clock: Clock) -> None:
+    desk = Desk(store, clock, "[[silence]]\nagents = ['bill*']\nuntil = 2026-03-01T03:10:00Z\n")
+    assert silent(desk) == [("policy", "bill*")]
+    key = desk.see()
+    with pytest.raises(ActionRefused, match="policy"):
+        actions.unsilence(desk.responder, key, "bob")
+    clock.pass_seconds(700)
+    assert silent(desk) == []

@@ -29,6 +29,7 @@ SAMPLES: dict[str, Fact] = {
         log.PageLate(page="opened", channel="desk", waited_ms=1000),
         log.Escalated(step=1, waited_ms=1000),
         log.Silenced(until=START),
+        log.SilenceEnded(),
         log.KinLinked(kin="INC-0"),
         log.IncidentAbsorbed(consequence="INC-2", agent="support", headline="support is slower"),
         log.IncidentListed(listed="INC-2", severity="warning", agent="support", headline="it is slower"),
