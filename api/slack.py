@@ -57,7 +57,8 @@ class SlackInteractions:
         metrics: Metrics,
         now_s: Callable[[], float] = time.time,
     ) -> None:
-        self._verifier = SignatureVerifier(signing_secret, _Clock(now_s)) if signing_secret else None
+        known = signing_secret if signing_secret and signing_secret.strip() else None
+        self._verifier = None if known is None else SignatureVerifier(known, _Clock(now_s))
         self._handler = handler
         self._metrics = metrics
         self._now_s = now_s

@@ -56,6 +56,10 @@ _WORDS: Final[Mapping[Deed, str]] = {
 _log = structlog.get_logger(__name__)
 
 
+class _Stale(ActionRefused):
+    """The button is not shown any more; the message is mrkdwn."""
+
+
 class Desk:
     """One for all of a workspace's requests. Synchronous; safe to use from several threads.
 
@@ -123,7 +127,8 @@ class Desk:
         def choice(incident: Incident) -> Action:
             button = buttons.find(incident, press.deed, press.value)
             if button is None:
-                raise ActionRefused(stale.why(incident, press.deed, value, self._responder.clock()))
+                why = stale.why(incident, press.deed, value, self._responder.clock())
+                raise _Stale(f"{incident.incident_id}: {why}")
             found[:] = [button]
             return action_of(button)
 
@@ -133,7 +138,8 @@ class Desk:
             if press.message is not None:
                 refresh.message(self._responder, press.message)
                 self._arrived()
-            return self._ended(press, "stale", f"{literal(value.incident_id)}: {error}")
+            told = str(error) if isinstance(error, _Stale) else f"{literal(str(error))}; nothing was done."
+            return self._ended(press, "stale", told)
         self._arrived()
         return self._ended(press, "done", _done(found[0], incident))
 

@@ -123,10 +123,11 @@ def test_seen_signatures_are_forgotten_only_when_too_old_to_count(
     assert press(client).json()["error"] == "bad_signature"
 
 
+@pytest.mark.parametrize("secret", [None, "", "  "])
 def test_without_a_secret_nothing_is_taken(
-    make_client: Callable[..., TestClient], parts: Remembering
+    make_client: Callable[..., TestClient], parts: Remembering, secret: str | None
 ) -> None:
-    answer = press(make_client(secret=None))
+    answer = press(make_client(secret=secret))
     assert (answer.status_code, answer.json()["error"]) == (503, "no_signing_secret")
     assert parts.done == []
 
