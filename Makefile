@@ -97,6 +97,10 @@ eval-drills: $(STAMP) ## the drills of behaviour over seeds, with a picture of e
 eval-delay: $(STAMP) ## docs/evaluation.md: delay at equal false-alarm run length, beside the optimal CUSUM and river
 	@$(BIN)/python -m bench.eval_delay
 
+.PHONY: slack-pictures
+slack-pictures: $(STAMP) ## docs/slack: pages as Slack shows them, drills photographed (needs chromium, fonts-noto-color-emoji)
+	@$(BIN)/python -m tools.slack_pictures
+
 .PHONY: schemas
 schemas: $(STAMP) ## write the JSON Schema files and the AsyncAPI document anew
 	@$(BIN)/python -m schemas.export

@@ -122,6 +122,17 @@ async def test_a_page_is_shown_as_slack_would(client: AsyncWebClient, browser: a
     assert await (await browser.get(files[0])).read() == PNG
 
 
+async def test_a_reply_that_was_sent_to_the_channel_is_shown_once(
+    client: AsyncWebClient, browser: aiohttp.ClientSession
+) -> None:
+    root = await client.chat_postMessage(channel=CHANNEL, text="root")
+    thread = {"channel": CHANNEL, "thread_ts": root["ts"]}
+    loud = await client.chat_postMessage(**thread, text="to all", reply_broadcast=True)
+    shown = await page(browser)
+    assert shown.count("to all") == 1
+    assert shown.index('class="thread"') < shown.index(f'href="#m{loud["ts"]}"') < shown.index("to all")
+
+
 async def test_nothing_that_is_posted_becomes_part_of_the_page(
     slack: FakeSlack, client: AsyncWebClient, browser: aiohttp.ClientSession
 ) -> None:

@@ -1,0 +1,1 @@
+"""What makes the files in docs that nobody writes by hand."""
