@@ -31,6 +31,11 @@ RIGHT: Final = {"completed": True, "failed": False, "refused": False, "abandoned
 """What an outcome says of the answers in the session; others say nothing."""
 
 
+def score_boundary(place: float) -> float:
+    """The score at which a bin begins."""
+    return place / SCORE_BINS
+
+
 class Moments(msgspec.Struct, omit_defaults=True):
     """Count, sum and sum of squares, the sums in micro-units."""
 

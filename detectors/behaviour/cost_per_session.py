@@ -34,10 +34,12 @@ from detectors.causes import why_dear
 from detectors.distributions import Change, DistributionWatch, ValueSeries
 from detectors.indicators import read
 from detectors.ledger import Ledger, means, note, split
+from detectors.metric_watch import MetricSeries, MetricWatch
 from detectors.watch import Raised, detection_of
 
 SMALLEST: Final = log(1.3)
 SEVERE: Final = log(2.0)
+BURSTS: Final = MetricWatch("cost_per_session", every=20, smallest=SMALLEST)
 
 
 def severe(change: Change) -> bool:
@@ -47,11 +49,12 @@ def severe(change: Change) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class CostPerSession:
-    """`watch` has the test and when a rise is critical."""
+    """`watch` has the test and when a rise is critical, `bursts` the one of what does not last."""
 
     watch: DistributionWatch = field(
         default_factory=lambda: DistributionWatch("cost_per_session", severe, log_boundary, "rise", SMALLEST)
     )
+    bursts: MetricWatch = BURSTS
 
     name: ClassVar[str] = "cost_per_session"
     version: ClassVar[int] = 1
@@ -61,6 +64,7 @@ class CostPerSession:
 
         series: ValueSeries = msgspec.field(default_factory=ValueSeries)
         ledger: Ledger = msgspec.field(default_factory=Ledger)
+        burst: MetricSeries = msgspec.field(default_factory=MetricSeries)
 
     def update(self, state: State, window: Window, context: WindowContext) -> Iterable[Detection]:
         activity = context.activity
@@ -68,7 +72,10 @@ class CostPerSession:
             note(state.ledger, window.start_ms, _sums(activity))
         raised = self.watch.observe(state.series, activity.session_cost_bins, window.start_ms)
         context.standings[self.name] = self.watch.standing(state.series, self.name, _dollars)
-        return NOTHING if raised is None else (self._detection(state, raised, window, context),)
+        if raised is not None:
+            return (self._detection(state, raised, window, context),)
+        burst = None if state.series.severity else self.bursts.found(state.burst, self, context)
+        return NOTHING if burst is None else (burst,)
 
     def _detection(self, state: State, raised: Raised, window: Window, context: WindowContext) -> Detection:
         reading = raised.reading

@@ -28,10 +28,12 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from detectors.activity import SCORE_BINS
+from detectors.activity import score_boundary
 from detectors.base import NOTHING, Detection, Window, WindowContext
 from detectors.distributions import Change, DistributionWatch, ValueSeries
+from detectors.indicators import EVALUATION
 from detectors.judge import Witnesses, doubts, witness
+from detectors.metric_watch import MetricSeries, MetricWatch
 from detectors.sequential.distribution import DistributionChange
 from detectors.sequential.onsets import Spans
 from detectors.sequential.rate import RateChange
@@ -43,6 +45,7 @@ STATIC_ANSWERS: Final = ControlState(mode="degrade", ladder="static")
 MAX_NAMES: Final = 4
 SEVERE_DROP: Final = 0.15
 SMALLEST_DROP: Final = 0.04
+SMALLEST_BURST: Final = 0.1
 EDGES: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 SPANS: Final = Spans(2_000, finest=2, resolution=5)
 SCORES: Final = DistributionChange(len(EDGES) + 1, min_reference=50, spans=SPANS)
@@ -53,11 +56,6 @@ CONTRADICTIONS: Final = RateChange("rise", min_reference=40, min_change=0.1, spa
 def severe(change: Change) -> bool:
     """Whether the drop is half of what R 38 has."""
     return change.before - change.after >= SEVERE_DROP
-
-
-def boundary(place: float) -> float:
-    """The score at which a bin begins."""
-    return place / SCORE_BINS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +69,18 @@ class JudgeScore:
     version: ClassVar[int] = 1
 
     class State(msgspec.Struct):
-        """Series by evaluation."""
+        """Series by evaluation; `bursts` are of the names that there was no room for in `scores`."""
 
         scores: dict[str, ValueSeries] = {}
         contradicted: RateSeries = msgspec.field(default_factory=RateSeries)
         witnesses: Witnesses = msgspec.field(default_factory=Witnesses)
+        bursts: dict[str, MetricSeries] = {}
 
     def update(self, state: State, window: Window, context: WindowContext) -> Iterable[Detection]:
         activity = context.activity
         witness(state.witnesses, activity, window.start_ms)
-        found = [self._score(state, name, window, context) for name in sorted(activity.evaluations)]
+        names = sorted(activity.evaluations.keys() - {OTHER})
+        found = [self._score(state, name, window, context) for name in names]
         if activity.judged:
             found.append(self._contradiction(state, window, context))
         if state.scores:
@@ -91,16 +91,9 @@ class JudgeScore:
         return [each for each in found if each is not None] if found else NOTHING
 
     def _watch(self, severe: Callable[[Change], bool]) -> DistributionWatch:
+        test, drop = self.scores, SMALLEST_DROP
         return DistributionWatch(
-            self.name,
-            severe,
-            boundary,
-            "fall",
-            SMALLEST_DROP,
-            EDGES,
-            seasonal=False,
-            alike=1.0,
-            test=self.scores,
+            self.name, severe, score_boundary, "fall", drop, EDGES, seasonal=False, alike=1.0, test=test
         )
 
     def _score(self, state: State, name: str, window: Window, context: WindowContext) -> Detection | None:
@@ -109,8 +102,8 @@ class JudgeScore:
 
         series = state.scores.get(name)
         if series is None:
-            if len(state.scores) == MAX_NAMES or name == OTHER:
-                return None
+            if len(state.scores) == MAX_NAMES:
+                return self._burst(state, name, context)
             series = state.scores[name] = ValueSeries()
         raised = self._watch(certain).observe(
             series, context.activity.evaluations[name].bins, window.start_ms, among=len(state.scores) + 1
@@ -129,6 +122,12 @@ class JudgeScore:
             event_ids=window.samples.get("low_score", ()),
             suggested=STATIC_ANSWERS,
         )
+
+    def _burst(self, state: State, name: str, context: WindowContext) -> Detection | None:
+        if name not in state.bursts and len(state.bursts) == MAX_NAMES:
+            return None
+        watch = MetricWatch(f"{EVALUATION}{name}", every=20, smallest=SMALLEST_BURST)
+        return watch.found(state.bursts.setdefault(name, MetricSeries()), self, context)
 
     def _contradiction(self, state: State, window: Window, context: WindowContext) -> Detection | None:
         thumbs = context.activity.judged.values()

@@ -33,10 +33,12 @@ from detectors.causes import CENTRE, Tools, slowest, slowness, why_slow
 from detectors.distributions import Change, DistributionWatch, ValueSeries
 from detectors.indicators import read
 from detectors.ledger import Ledger, means, note, split
+from detectors.metric_watch import MetricSeries, MetricWatch
 from detectors.watch import Raised, detection_of, worst
 
 SMALLEST: Final = log(1.3)
 SEVERE: Final = log(2.0)
+BURSTS: Final = MetricWatch("latency", every=40, smallest=SMALLEST)
 
 
 def severe(change: Change) -> bool:
@@ -46,7 +48,7 @@ def severe(change: Change) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """`watch` has the test of model calls and when a rise is critical, `tools` that of tools."""
+    """`watch` has the test of model calls, `tools` that of tools, `bursts` that of what does not last."""
 
     watch: DistributionWatch = field(
         default_factory=lambda: DistributionWatch("latency", severe, log_boundary, "rise", SMALLEST)
@@ -56,6 +58,7 @@ class Latency:
             "latency", severe, log_boundary, "rise", SMALLEST, seasonal=False
         )
     )
+    bursts: MetricWatch = BURSTS
 
     name: ClassVar[str] = "latency"
     version: ClassVar[int] = 1
@@ -67,6 +70,7 @@ class Latency:
         tools: ValueSeries = msgspec.field(default_factory=ValueSeries)
         each: Tools = msgspec.field(default_factory=dict)
         ledger: Ledger = msgspec.field(default_factory=Ledger)
+        burst: MetricSeries = msgspec.field(default_factory=MetricSeries)
 
     def update(self, state: State, window: Window, context: WindowContext) -> Iterable[Detection]:
         activity, at_ms = context.activity, window.start_ms
@@ -82,6 +86,8 @@ class Latency:
             )
             if raised is not None:
                 found.append(self._model(state, raised, window, context))
+            elif not state.model.severity and (burst := self.bursts.found(state.burst, self, context)):
+                found.append(burst)
         if activity.tools:
             relative = slowness(state.each, activity.tools)
             raised = self.tools.observe(state.tools, relative, at_ms, among=2)

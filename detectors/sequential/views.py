@@ -56,7 +56,7 @@ class ViewState(msgspec.Struct, array_like=True):
     run: float = 0.0
     level: float = 0.0
     by_hour: bytearray = msgspec.field(default_factory=lambda: bytearray(DAY_HOURS * _SLOT.size))
-    by_week: bytearray = msgspec.field(default_factory=lambda: bytearray(WEEK_HOURS * _SLOT.size))
+    by_week: bytearray = msgspec.field(default_factory=bytearray)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,8 @@ class Views:
         How many scales a value counts at most in `run`.
     memory
         How many observations the usual size of a change remembers.
+    weekly
+        Whether hours of the week are kept too, beside those of the day: most of the state.
     """
 
     fast: float = 15.0
@@ -86,10 +88,11 @@ class Views:
     weeks: float = 4.0
     clip: float = 5.0
     memory: float = 20_000.0
+    weekly: bool = True
 
     def begin(self) -> ViewState:
         """Nothing seen."""
-        return ViewState()
+        return ViewState(by_week=bytearray(WEEK_HOURS * _SLOT.size if self.weekly else 0))
 
     def update(self, state: ViewState, time_ms: int, value: float) -> tuple[float, ...]:
         """Take a value in and return the quantities, in the order of `NAMES`."""
@@ -123,23 +126,25 @@ class Views:
         hour = time_ms // HOUR_MS
         passed = max(time_ms - state.last_ms, 0) / HOUR_MS
         state.last_ms = time_ms
-        day, week = hour % DAY_HOURS * _SLOT.size, hour % WEEK_HOURS * _SLOT.size
+        day = hour % DAY_HOURS * _SLOT.size
         by_hour, days = _SLOT.unpack_from(state.by_hour, day)
-        by_week, weeks = _SLOT.unpack_from(state.by_week, week)
-        by_week += state.first
         expected = by_hour + state.base if days else state.base
         lowest, highest = (fast, slow) if fast < slow else (slow, fast)
         if days:
             lowest, highest = min(lowest, expected), max(highest, expected)
-        if weeks:
-            lowest, highest = min(lowest, by_week), max(highest, by_week)
+        if self.weekly:
+            week = hour % WEEK_HOURS * _SLOT.size
+            by_week, weeks = _SLOT.unpack_from(state.by_week, week)
+            by_week += state.first
+            if weeks:
+                lowest, highest = min(lowest, by_week), max(highest, by_week)
+            weight = min(1.0, max(1.0 / (weeks + 1), passed / self.weeks))
+            by_week += (value - by_week) * weight
+            _SLOT.pack_into(state.by_week, week, _single(by_week - state.first), min(weeks + 1, _MOST))
         beyond = value - highest if value > highest else min(value - lowest, 0.0)
         weight = min(1.0, max(1.0 / (days + 1), passed / self.days))
         by_hour += (value - state.base - by_hour) * weight
         _SLOT.pack_into(state.by_hour, day, _single(by_hour), min(days + 1, _MOST))
-        weight = min(1.0, max(1.0 / (weeks + 1), passed / self.weeks))
-        by_week += (value - by_week) * weight
-        _SLOT.pack_into(state.by_week, week, _single(by_week - state.first), min(weeks + 1, _MOST))
         return value - expected, beyond
 
     def _run(self, state: ViewState, value: float, least: float) -> float:
