@@ -169,7 +169,7 @@ def to_halt(incident: Incident) -> Target | None:
     """Whom a halt would be for: the one session that is concerned, then the whole agent. None when that is
     halted, or the incident is not about one agent: a stop of everyone is typed, not pressed.
     """
-    if incident.agent == EVERY_AGENT or incident.listed:
+    if incident.agent == EVERY_AGENT or incident.listed or incident.part is not None:
         return None
     agent = Target(tenant=incident.tenant, agent=incident.agent)
     sessions = {incident.session, *(each.session for each in incident.detections)} - {None}
@@ -182,7 +182,8 @@ def to_halt(incident: Incident) -> Target | None:
 
 def _resuming(incident: Incident) -> list[Button]:
     held = resumable(incident)
-    return [_resume(incident, each, alone=len(held) == 1) for each in held[:MOST_RESUMES]]
+    plain = len(held) == 1 and held[0].target.agent == incident.agent
+    return [_resume(incident, each, plain) for each in held[:MOST_RESUMES]]
 
 
 def resumable(incident: Incident) -> list[Containment]:
@@ -191,7 +192,7 @@ def resumable(incident: Incident) -> list[Containment]:
     return sorted(held, key=lambda each: str(each.issued_at), reverse=True)
 
 
-def _resume(incident: Incident, held: Containment, alone: bool) -> Button:
+def _resume(incident: Incident, held: Containment, plain: bool) -> Button:
     # The reason is of the order: it may be an agent's own words, and is cut to what a person reads.
     why = _cut(wording.one_line(held.reason), 120)
     question = Question(
@@ -199,7 +200,7 @@ def _resume(incident: Incident, held: Containment, alone: bool) -> Button:
         f"It was ordered to {describe(held.wanted)}: {why} Whoever else holds it lets go of it, too.",
         "Resume",
     )
-    label = "Resume" if alone else f"Resume {whom(held.target)}"
+    label = "Resume" if plain else f"Resume {whom(held.target)}"
     return Button(
         "resume",
         _cut(label, _LABEL_CHARS),

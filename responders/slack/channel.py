@@ -60,7 +60,7 @@ class SlackChannel:
         answer = await self._api.call("auth.test", {})
         if isinstance(answer, Permanent):
             raise SlackRefusedError(
-                f"Slack refuses the token ({answer.reason}): set WATCHKEEPER_SLACK__BOT_TOKEN to a bot token"
+                f"Slack refuses the token ({answer.reason}); set WATCHKEEPER_SLACK__BOT_TOKEN to a bot token"
                 " (xoxb-…) of your app, or unset it to page to the terminal"
             )
         return "" if isinstance(answer, Retryable) else str(answer.get("team", ""))

@@ -12,7 +12,7 @@ from responders.handle import Responder
 from responders.incident import Incident
 from responders.projections import IncidentRow
 from responders.slack.interactions import COMMAND, Answer
-from responders.slack.slash import USAGE, Order, Unreadable
+from responders.slack.slash import USAGE, Order, Unreadable, Verb
 from responders.wording import SIGNS, ago, literal
 
 _BY_COMMAND: Final = "typed in Slack"
@@ -47,13 +47,17 @@ def unreadable(given: Unreadable) -> Answer:
     problem = literal(given.problem)
     if given.verb is None:
         return Answer(f"Nothing was done: {problem}.\n{_usage()}")
-    return Answer(f"Nothing was done: {problem}. Write `{COMMAND} {literal(USAGE[given.verb])}`")
+    return Answer(f"Nothing was done: {problem}. Write {_written(given.verb)}")
 
 
 def _usage() -> str:
-    lines = [f"`{COMMAND} {literal(usage)}`" for usage in USAGE.values()]
+    lines = [_written(verb) for verb in USAGE]
     what = "TARGET is AGENT, TENANT/AGENT or TENANT/AGENT/SESSION; ID is an incident's, like INC-ABCDEFGHIJ."
     return "\n".join([*lines, what])
+
+
+def _written(verb: Verb) -> str:
+    return " or ".join(f"`{COMMAND} {literal(each)}`" for each in USAGE[verb].split(" or "))
 
 
 def _contained(responder: Responder, order: Order, person: str) -> str:

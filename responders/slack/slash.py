@@ -30,7 +30,7 @@ Verb = Literal[
 ]
 
 USAGE: Final[Mapping[Verb, str]] = {
-    "halt": "halt TARGET [reason], or halt --all [--tenant T] [reason]",
+    "halt": "halt TARGET [reason] or halt --all [--tenant T] [reason]",
     "resume": "resume TARGET [reason]",
     "degrade": "degrade TARGET rag|keyword|static [reason]",
     "ack": "ack ID",
@@ -122,9 +122,9 @@ def _order(verb: Verb, given: argparse.Namespace) -> Order:
     words = list(given.words)
     reason = given.reason or ""
     everyone = bool(getattr(given, "all", False))
-    needed = ["it is not said whom"] if not everyone else []
+    needed = ["the target is missing"] if not everyone else []
     if verb in ("approve", "ack", "deny", "resolve", "false-alarm"):
-        needed = ["it is not said which incident"]
+        needed = ["the incident's id is missing"]
     needed += {"degrade": ["the level is missing"], "silence": ["the minutes are missing"]}.get(verb, [])
     if len(words) < len(needed):
         raise _UnreadableError(needed[len(words)])

@@ -183,7 +183,7 @@ async def open_connection(app_token: str, base_url: str) -> str | Retryable | Pe
 def refusal(answer: Permanent) -> str:
     """What to do about an app token that Slack does not take."""
     return (
-        f"Slack refuses the app token ({answer.reason}): set WATCHKEEPER_SLACK__APP_TOKEN to an app-level"
+        f"Slack refuses the app token ({answer.reason}); set WATCHKEEPER_SLACK__APP_TOKEN to an app-level"
         " token (xapp-…) with the scope connections:write, and switch Socket Mode on in the app's settings"
     )
 

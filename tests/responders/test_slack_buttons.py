@@ -193,6 +193,10 @@ def test_the_rows_are_in_the_order_of_three_in_the_morning() -> None:
     assert labels(asked) == [["Approve", "Deny", "Acknowledge", "Halt session"], ["Resolve", "False alarm"]]
     held = opened(BY_ITSELF)
     assert labels(held) == [["Acknowledge", "Halt billing"], ["Resume", "Resolve", "False alarm"]]
+    held.give(d.PersonActs("bob", d.Contain(Target(agent="support"), HALT, "by hand")))
+    assert labels(held)[1][:2] == ["Resume support", "Resume billing in session s-1"]
+    assert held.press("resume", next(each.value for each in held.shown() if "s-1" in each.label))
+    assert labels(held)[1] == ["Resume support", "Resolve", "False alarm"]
     alone = opened(suggested=None, session=None)
     assert labels(alone) == [["Acknowledge", "Halt billing"], ["Resolve", "False alarm"]]
     everyone = opened(suggested=None, session=None, agent="*")

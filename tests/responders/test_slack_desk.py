@@ -325,15 +325,15 @@ def test_status_lists_what_is_open(at: Responder, desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "`/watchkeeper halt TARGET [reason], or halt --all"),
+        ("", "`/watchkeeper halt TARGET [reason]` or `/watchkeeper halt --all"),
         ("help", "`/watchkeeper status`"),
         ("frobnicate", "there is no command 'frobnicate' here"),
-        ("halt", "it is not said whom. Write `/watchkeeper halt TARGET"),
+        ("halt", "the target is missing. Write `/watchkeeper halt TARGET"),
         ("halt billing --all", "it is either 'billing' or --all"),
         ("halt --all --tenant a/b", "--tenant takes a tenant's name"),
         ("degrade billing", "the level is missing"),
         ("silence billing soon", "'soon' is no number of minutes"),
-        ("ack", "it is not said which incident"),
+        ("ack", "the incident's id is missing"),
         ("ack INC-1 INC-2", "is one word too many"),
         ("halt a --frobnicate", "unrecognized arguments"),
         ("halt */s/", "Not done:"),
