@@ -82,7 +82,7 @@ def about_of(incident: Incident, page: str, worst: Detection | None) -> About:
         tenant=incident.tenant,
         agent=incident.agent,
         session=incident.session,
-        detector="by_hand" if first is None else first.detector,
+        detector=_detector(incident) if first is None else first.detector,
         runbook=None if worst is None else worst.runbook,
         onset=incident.onset,
         opened_at=incident.opened_at,
@@ -94,3 +94,8 @@ def about_of(incident: Incident, page: str, worst: Detection | None) -> About:
         resolved_at=incident.resolved_at,
         false_alarm=incident.false_alarm,
     )
+
+
+def _detector(incident: Incident) -> str:
+    """What an incident without a detection is about: a part of the engine, or what a person ordered."""
+    return "by_hand" if incident.part is None else "engine_stalled"

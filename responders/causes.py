@@ -16,7 +16,14 @@ from typing import Final
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from responders import event_store, tables
-from responders.decider.correlation import cause_key, explains, follows, source_key, sources_of
+from responders.decider.correlation import (
+    cause_key,
+    explains,
+    follows,
+    part_keys,
+    source_key,
+    sources_of,
+)
 from responders.decider.draft import Decision
 from responders.decider.inputs import SilenceInForce
 from responders.event_store import Conflict, insert_new
@@ -223,6 +230,18 @@ def silences_in_force(connection: Connection, now: datetime) -> list[SilenceOfTa
         )
         for row in rows
     ]
+
+
+def open_incidents_of_part(connection: Connection, part: str) -> list[str]:
+    """Those that are about this part of the engine, whatever the cause."""
+    its = tables.grouping.c
+    rows = connection.execute(
+        select(its.incident_id)
+        .where(its.key.startswith(part_keys(part), autoescape=True))
+        .distinct()
+        .order_by(its.incident_id)
+    )
+    return list(rows.scalars())
 
 
 def open_incidents_under(connection: Connection, silence: SilenceOfTarget) -> list[str]:

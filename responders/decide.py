@@ -42,6 +42,8 @@ from responders.decider.inputs import (
     MarkFalseAlarm,
     MergeInto,
     PageOutcome,
+    PartFails,
+    PartWorks,
     PersonActs,
     Resolve,
     Silence,
@@ -58,6 +60,7 @@ from responders.decider.paging import (
     on_late,
     on_page_outcome,
 )
+from responders.decider.parts import on_part_fails, on_part_works
 from responders.decider.people import on_person, on_silence, on_silence_end
 from responders.incident import Incident
 from responders.policy import Policy
@@ -86,6 +89,8 @@ def decide(
             on_person(draft, given.person, given.action)
         case ListInDigest():
             list_in_digest(draft, given)
+        case PartFails():
+            on_part_fails(draft, given)
         case _ if incident is not None:
             _about_an_incident(draft, given)
     return draft.done()
@@ -107,6 +112,8 @@ def _about_an_incident(draft: Draft, given: Input) -> None:
             on_absorb(draft, given)
         case MergeInto():
             on_merge(draft, given)
+        case PartWorks():
+            on_part_works(draft, given)
         case SilenceBegins():
             on_silence(draft, given.person, given.silence)
         case SilenceEnds():
@@ -156,6 +163,8 @@ __all__ = [
     "MarkFalseAlarm",
     "MergeInto",
     "PageOutcome",
+    "PartFails",
+    "PartWorks",
     "PersonActs",
     "Resolve",
     "Silence",

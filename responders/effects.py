@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from responders.containment import scope_of
 from schemas.control import ControlState, Target
@@ -12,6 +12,9 @@ from schemas.control import ControlState, Target
 Role = Literal["engine", "operator"]
 """Whose key signs: only an operator's may lift containment."""
 
+
+PACED: Final = "as many pages a minute as the policy allows"
+"""Why a page waits that no channel keeps waiting."""
 
 TimerKind = Literal["confirm", "verify", "approval", "page", "late", "escalate", "digest"]
 """Was the command confirmed, is it quiet since, did nobody approve, is a deferred page due, has a channel not

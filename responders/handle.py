@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from responders import causes, event_store, tables, wanted
+from responders import causes, event_store, outbox, tables, wanted
 from responders.decide import (
     NOTHING_AROUND,
     Absorb,
@@ -32,6 +32,8 @@ from responders.decide import (
     Lift,
     ListInDigest,
     MergeInto,
+    PartFails,
+    PartWorks,
     PersonActs,
     SilenceBegins,
     SilenceEnds,
@@ -242,7 +244,13 @@ class Responder:
         now = self.clock()
         if row["kind"] == "page" and self._follows_after_all(connection, row["incident_id"], now):
             return
-        self._decide(connection, given, row["incident_id"], now)
+        incident, around = event_store.load(connection, row["incident_id"]), None
+        if row["kind"] == "late":
+            around = replace(
+                self._around(connection, incident, now),
+                troubles=outbox.troubles_of(connection, row["incident_id"]),
+            )
+        self._decide(connection, given, incident, now, around=around)
 
     def _follows_after_all(self, connection: Connection, incident_id: str, now: datetime) -> bool:
         """Whether its cause shows, now that its page is due: the two may have been decided about at the same
@@ -350,6 +358,19 @@ class Responder:
 
         return self.store.transact(work)
 
+    def part_fails(self, part: str, cause: str, reason: str) -> None:
+        """A part of the engine fails its people: one incident a part and cause, however often it is said."""
+        given = PartFails(part, cause, reason)
+        self.store.transact(
+            lambda connection: self._decide_also(connection, Follow(given, None), self.clock())
+        )
+
+    def part_works(self, part: str) -> None:
+        """It does what it is for: what was open about it is over."""
+        self.store.transact(
+            lambda connection: self._decide_also(connection, Follow(PartWorks(part), None), self.clock())
+        )
+
     def _run_anyway(self, connection: Connection, action: Lift) -> None:
         """Nobody here holds it, yet an agent may obey a command of a store that was lost."""
         now_ms = epoch_ms(self.clock())
@@ -389,10 +410,18 @@ class Responder:
         )
 
     def _decide_also(self, connection: Connection, follow: Follow, now: datetime) -> None:
-        if follow.to is not None or not isinstance(follow.given, ListInDigest):
-            self._decide(connection, follow.given, follow.to, now)
-            return
-        keys = (correlation.digest_key(follow.given.tenant),)
+        match follow.given:
+            case ListInDigest():
+                keys = (correlation.digest_key(follow.given.tenant),)
+            case PartFails():
+                keys = (correlation.part_key(follow.given.part, follow.given.cause),)
+            case PartWorks():
+                for incident_id in causes.open_incidents_of_part(connection, follow.given.part):
+                    self._decide(connection, follow.given, incident_id, now)
+                return
+            case _:
+                self._decide(connection, follow.given, follow.to, now)
+                return
         known = causes.open_incident(connection, keys, now)
         self._decide(connection, follow.given, known, now, keys, NOTHING_AROUND)
 

@@ -161,6 +161,8 @@ class Incident:
     kin: tuple[str, ...] = ()
     absorbed: tuple[Related, ...] = ()
     listed: tuple[Related, ...] = ()
+    part: str | None = None
+    part_failures: tuple[tuple[str | None, str | None], ...] = ()
     merged_into: str | None = None
 
     @property
@@ -179,6 +181,12 @@ class Incident:
         named = [self.agent, *(each.agent for each in self.detections)]
         named += [each.agent for each in self.absorbed]
         return tuple(dict.fromkeys(named))
+
+    @property
+    def broken_channel(self) -> str | None:
+        """The channel that the incident is about: it is not told of it there."""
+        is_one = self.part is not None and self.part.startswith(wording.CHANNEL)
+        return self.part.removeprefix(wording.CHANNEL) if self.part is not None and is_one else None
 
     @property
     def headline(self) -> str:
@@ -278,6 +286,8 @@ def _with_fact(incident: Incident, data: Fact, event: IncidentEvent) -> Incident
             changes = _waiting(incident, data, event)
         case log.KinLinked() | log.IncidentAbsorbed() | log.IncidentListed():
             changes = _relations(incident, data)
+        case log.PartFailed():
+            changes = _part(incident, data)
         case log.Acknowledged() | log.Mitigated() | log.Note():
             changes = _progress(incident, data, event)
         case log.Resolved() | log.FalseAlarm() | log.Merged():
@@ -328,6 +338,13 @@ def _relations(
         case log.IncidentListed():
             related = Related(data.listed, data.agent, data.headline, data.severity, tuple(data.channels))
             return {"listed": (*incident.listed, related)}
+
+
+def _part(incident: Incident, data: log.PartFailed) -> dict[str, Any]:
+    failures = (*incident.part_failures, (data.incident, data.page))
+    pages = sum(page is not None for _, page in failures)
+    summary = wording.part_fails(data.part, data.cause, data.reason, pages, data.told)
+    return {"part": data.part, "part_failures": failures, "summary": summary}
 
 
 def _waiting(

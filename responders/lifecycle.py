@@ -37,6 +37,7 @@ _WHILE_OPEN: Final = (
     "kin_linked",
     "incident_absorbed",
     "incident_listed",
+    "part_failed",
     "silenced",
     "silence_ended",
     "escalated",

@@ -29,6 +29,7 @@ from responders.effects import (
 
 LEASE_MS: Final = 30_000
 FIRST_RETRY_MS: Final = 500
+NO_ANSWER: Final = "no answer so far"
 LONGEST_RETRY_MS: Final = 30_000
 _KINDS: Final = {kind.__name__: kind for kind in (Page, UpdatePage, ShowPicture, PublishIncidentEvents)}
 
@@ -110,6 +111,20 @@ def claim(connection: Connection, now_ms: int, limit: int = 20, without: Sequenc
 def _claimed(row: Any) -> Claimed:
     effect = _KINDS[row["kind"]](**json.loads(row["effect"]))
     return Claimed(row["row_id"], row["token"], row["attempts"], row["in_doubt"], effect)
+
+
+def troubles_of(connection: Connection, incident_id: str) -> dict[tuple[str, str], str]:
+    """Why pages of the incident that were tried have not arrived so far, by page and channel."""
+    box = tables.outbox.c
+    rows = connection.execute(
+        select(box.effect, box.last_error).where(
+            box.effect_key.startswith(f"page:{incident_id}:", autoescape=True),
+            box.status.in_(("pending", "claimed")),
+            box.attempts > 0,
+        )
+    )
+    effects = [(json.loads(row.effect), row.last_error) for row in rows]
+    return {(effect["page"], effect["channel"]): error or NO_ANSWER for effect, error in effects}
 
 
 def settle(connection: Connection, claimed: Claimed, outcome: Outcome, now_ms: int) -> bool:

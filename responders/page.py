@@ -38,6 +38,7 @@ from schemas.detection import Detection
 _HEADER_CHARS: Final = 150
 _TEXT_CHARS: Final = 2_900
 _FIELD_CHARS: Final = 1_900
+ENGINE_RUNBOOK: Final = "engine_stalled"
 TYPED: Final = "typed"
 """The block of commands that do what the buttons do."""
 _LINKED: Final = re.compile(r"[^\s<>|`\\]+")
@@ -150,7 +151,7 @@ def _done(incident: Incident) -> list[str]:
     lines = [_contained(each) for each in incident.containments.values()]
     if not lines:
         whose = "Each of them says what was." if incident.listed else "The agent goes on."
-        lines = [f"*Nothing was stopped.* {whose}"]
+        lines = [f"*Nothing was stopped.* {whose}" if incident.part is None else "*It goes on being tried.*"]
     if incident.acknowledged_by is not None and incident.acknowledged_at is not None:
         lines.append(
             f"Acknowledged by {literal(incident.acknowledged_by)}, {_time(incident.acknowledged_at)}."
@@ -222,6 +223,8 @@ def _advice(incident: Incident, detection: Detection | None, owner: Owner | None
         lines.append(f"*What to do:* {runbook}")
     if incident.open and (causes := triage.causes(incident)):
         lines.append(f"*Look at:* {causes}.")
+    if incident.part is not None:
+        lines.append(f"*What to do:* `watchkeeper runbook {ENGINE_RUNBOOK}`")
     if incident.listed:
         lines.append("*What is open:* `watchkeeper incidents --open`")
     return lines
@@ -258,7 +261,8 @@ def _typed_orders(incident: Incident) -> list[str]:
         lines.append(f"*Refuse it:* `watchkeeper deny {incident.incident_id}`")
     else:
         lines += [f"*Do it:* `{order}`" for order in waiting[:5] if order and incident.open]
-    if incident.open and not incident.listed and not held and not any(waiting):
+    about_an_agent = not incident.listed and incident.part is None
+    if incident.open and about_an_agent and not held and not any(waiting):
         target = f"{incident.tenant}/{incident.agent}"
         lines.append(f"*Stop it:* `watchkeeper halt {_typed(target)}`")
     lines += [f"*Let it run again:* `watchkeeper resume {_typed(each.target.key)}`" for each in held[:5]]

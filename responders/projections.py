@@ -119,6 +119,7 @@ class IncidentView(Contract):
     kin: list[str]
     absorbed: list[RelatedView]
     listed: list[RelatedView]
+    part: str | None
     silenced_until: Utc | None
     escalations: int
     notes: list[str]
@@ -227,6 +228,7 @@ def view(folded: Incident, log: list[IncidentEvent]) -> IncidentView:
         kin=list(folded.kin),
         absorbed=[_related(each) for each in folded.absorbed],
         listed=[_related(each) for each in folded.listed],
+        part=folded.part,
         silenced_until=folded.silenced_until,
         escalations=folded.escalations,
         notes=list(folded.notes),

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Update, insert, select, update
 from responders import event_store, outbox, tables
 from responders.decide import PageOutcome
 from responders.effects import (
+    PACED,
     Delivered,
     Outcome,
     Page,
@@ -185,7 +186,7 @@ class Sender:
             return Permanent(f"no channel {name} is set up")
         wait_ms = self._wait_ms(name)
         if wait_ms:
-            return Retryable("as many pages a minute as the policy allows", wait_ms, page.in_doubt)
+            return Retryable(PACED, wait_ms, page.in_doubt)
         try:
             async with asyncio.timeout(self._send_within_s):
                 return await channel.send(page)

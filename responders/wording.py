@@ -58,6 +58,13 @@ HAPPENINGS: Final[dict[str, str]] = {
 }
 """What the agent does, to follow its name, by detector."""
 
+CHANNEL: Final = "channel "
+TOPIC: Final = "topic "
+"""What the name of a part of the engine begins with."""
+
+LATE: Final = "late"
+"""The cause of a channel that neither takes a page nor refuses it."""
+
 SIGNS: Final[dict[Severity, str]] = {"critical": "🔴", "warning": "🟠", "info": "🔵"}
 
 
@@ -65,6 +72,26 @@ def headline(detection: Detection) -> str:
     """Who and what, in one line: ``billing repeats the same call``."""
     what = HAPPENINGS.get(detection.detector, f"triggered {detection.detector.replace('_', ' ')}")
     return f"{name_of(detection.agent)} {what}"
+
+
+def part_fails(part: str, cause: str, reason: str, pages: int, told: str | None) -> str:
+    """What a failing part of the engine means for people, and what to try.
+
+    >>> part_fails("channel slack:#ops", "invalid_auth", "invalid_auth", 3, "terminal")[:68]
+    'slack:#ops refuses pages: invalid_auth. 3 pages went to terminal. Tr'
+    """
+    if not part.startswith(CHANNEL):
+        name = part.removeprefix(TOPIC)
+        return (
+            f"{name} cannot be read: {reason}. Orders to stop may reach nobody, and gates follow their fail"
+            " mode. See the broker: watchkeeper doctor."
+        )
+    name = part.removeprefix(CHANNEL)
+    does = "does not take pages" if cause == LATE else "refuses pages"
+    where = (
+        "" if not pages else f" {pages:,} page{'s' if pages != 1 else ''} went to {told or 'nobody else'}."
+    )
+    return f"{name} {does}: {reason}.{where} Try it: watchkeeper channels test {name}"
 
 
 def residual(actions: int, named: Mapping[str, int]) -> str:

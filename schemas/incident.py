@@ -145,6 +145,20 @@ class IncidentListed(Contract):
     channels: Annotated[list[Identifier], Field(max_length=64)] = Field(default_factory=list)
 
 
+class PartFailed(Contract):
+    """A part of the engine, which the incident is about, failed once more: a channel (``channel NAME``) with
+    a page of ``incident``, which ``told`` got instead, or a topic (``topic NAME``).
+    """
+
+    type: Literal["part_failed"] = "part_failed"
+    part: Identifier
+    cause: Identifier
+    reason: ShortText
+    incident: Identifier | None = None
+    page: Identifier | None = None
+    told: Identifier | None = None
+
+
 class PageDelivered(Contract):
     """``conversation`` and ``message`` are the channel's own ids, to edit the page in place."""
 
@@ -318,6 +332,7 @@ Fact = Annotated[
     | KinLinked
     | IncidentAbsorbed
     | IncidentListed
+    | PartFailed
     | Merged
     | ContainmentProposed
     | ContainmentDenied

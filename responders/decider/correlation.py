@@ -42,6 +42,16 @@ def digest_key(tenant: str) -> str:
     return _key("digest", tenant)
 
 
+def part_key(part: str, cause: str) -> str:
+    """What the incident of a failing part is known by."""
+    return _key("part", part, cause)
+
+
+def part_keys(part: str) -> str:
+    """What the keys of all incidents of a part begin with."""
+    return _key("part", part)[:-1] + ","
+
+
 def source_key(tenant: str, detector: str) -> str:
     """What the newest incident of a source is known by."""
     return _key("source", tenant, detector)

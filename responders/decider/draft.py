@@ -36,6 +36,7 @@ _SHOWN: Final = frozenset(
         "kin_linked",
         "incident_absorbed",
         "incident_listed",
+        "part_failed",
         "escalated",
         "silenced",
         "silence_ended",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -44,13 +44,14 @@ class Around:
 
     ``pages_lately`` counts the transitions paged in the tenant within the last minute; ``kin`` is the
     incident the same cause had before; ``follows`` says that the incident decided about is that of a source
-    of which the detection is a consequence.
+    of which the detection is a consequence. ``troubles`` is why pages (page and channel) have not arrived.
     """
 
     silences: Sequence[SilenceInForce] = ()
     pages_lately: int = 0
     kin: str | None = None
     follows: bool = False
+    troubles: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 NOTHING_AROUND = Around()
@@ -143,6 +144,27 @@ class ListInDigest:
     severity: Severity
     headline: str
     channels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartFails:
+    """A part of the engine fails, for this cause: a channel, with a ``page`` of ``incident`` that ``told``
+    gets instead, or a topic.
+    """
+
+    part: str
+    cause: str
+    reason: str
+    incident: str | None = None
+    page: str | None = None
+    told: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartWorks:
+    """A part of the engine does what it is for."""
+
+    part: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +270,8 @@ Input = (
     | Absorb
     | MergeInto
     | ListInDigest
+    | PartFails
+    | PartWorks
     | SilenceBegins
     | SilenceEnds
 )

@@ -8,10 +8,11 @@ from typing import Literal
 
 from responders import effects
 from responders.decider.draft import DIGEST, ENGINE, OPENED, RAISED, TEXT_CHARS, Draft
-from responders.decider.inputs import ListInDigest, PageOutcome
-from responders.effects import Delivered
+from responders.decider.inputs import ListInDigest, PageOutcome, PartFails, PartWorks
+from responders.effects import PACED, Delivered
 from responders.incident import Deferral, Incident
 from responders.policy import Told
+from responders.wording import CHANNEL, LATE
 from schemas import incident as log
 from schemas.control import EVERY_AGENT
 from schemas.detection import Detection
@@ -115,8 +116,10 @@ def send(draft: Draft, page: str, headline: str, told: Told) -> None:
 
 
 def send_to(draft: Draft, channel: str, page: str, headline: str, people: tuple[str, ...] = ()) -> bool:
-    """Once a transition and channel: asking again does nothing, and is False."""
-    if (page, channel) in draft.incident.pages:
+    """Once a transition and channel: asking again does nothing, and is False. So does telling a broken
+    channel that it is broken.
+    """
+    if (page, channel) in draft.incident.pages or channel == draft.incident.broken_channel:
         return False
     draft.add(
         log.PageRequested(page=page, channel=channel, headline=headline[:TEXT_CHARS], people=list(people))
@@ -246,6 +249,9 @@ def on_late(draft: Draft) -> None:
         draft.add(log.PageLate(page=page, channel=channel, waited_ms=took_ms))
         if fallback is not None:
             send_to(draft, fallback, page, status.headline)
+        trouble = draft.around.troubles.get((page, channel), PACED)
+        if trouble != PACED:
+            _channel_fails(draft, channel, page, LATE, trouble)
 
 
 def on_page_outcome(draft: Draft, given: PageOutcome) -> None:
@@ -266,6 +272,7 @@ def on_page_outcome(draft: Draft, given: PageOutcome) -> None:
         )
         if stale:
             draft.update_page(given.page, given.channel)
+        draft.follow(PartWorks(f"{CHANNEL}{given.channel}"))
         if given.page == OPENED or given.page.startswith(RAISED):
             draft.effect(effects.ShowPicture(draft.incident.incident_id, given.page, given.channel))
         return
@@ -280,6 +287,17 @@ def on_page_outcome(draft: Draft, given: PageOutcome) -> None:
     fallback = draft.policy.paging.fallback
     if fallback is not None and fallback != given.channel:
         send_to(draft, fallback, given.page, status.headline)
+    _channel_fails(draft, given.channel, given.page, outcome.reason, outcome.reason)
+
+
+def _channel_fails(draft: Draft, channel: str, page: str, cause: str, reason: str) -> None:
+    """That a page did not arrive is an incident of the channel, unless the page was about such a one."""
+    if draft.incident.part is not None:
+        return
+    fallback = draft.policy.paging.fallback
+    told = fallback if fallback != channel else None
+    part, its = f"{CHANNEL}{channel}", draft.incident.incident_id
+    draft.follow(PartFails(part, cause, reason[:TEXT_CHARS], its, page, told))
 
 
 def list_in_digest(draft: Draft, given: ListInDigest) -> None:

@@ -30,6 +30,7 @@ SAMPLES: dict[str, Fact] = {
         log.Escalated(step=1, waited_ms=1000),
         log.Silenced(until=START),
         log.SilenceEnded(),
+        log.PartFailed(part="channel slack", cause="invalid_auth", reason="invalid_auth"),
         log.KinLinked(kin="INC-0"),
         log.IncidentAbsorbed(consequence="INC-2", agent="support", headline="support is slower"),
         log.IncidentListed(listed="INC-2", severity="warning", agent="support", headline="it is slower"),

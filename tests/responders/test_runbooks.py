@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from detectors.registry import BEHAVIOUR, ENGINE, FLEET, FLEET_WINDOWS, SESSION, SUMMARIES
+from responders.page import ENGINE_RUNBOOK
 from responders.runbooks import NoRunbookError, runbook, sections
 
-NAMES = {detector.name for detector in (*SESSION, *BEHAVIOUR, *FLEET, *FLEET_WINDOWS, *SUMMARIES, *ENGINE)}
+DETECTORS = (*SESSION, *BEHAVIOUR, *FLEET, *FLEET_WINDOWS, *SUMMARIES, *ENGINE)
+NAMES = {detector.name for detector in DETECTORS} | {ENGINE_RUNBOOK}
 
 
 def test_every_detector_has_one() -> None:
