@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _STATIC: Final[Mapping[str, str]] = {"channel.css": "text/css", "live.js": "text/javascript"}
 _POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self';"
-    " img-src 'self' http: https:"
+    " img-src 'self' http: https: data:"
 )
 _NO_CACHE: Final = {"Cache-Control": "no-store", "Content-Security-Policy": _POLICY}
 

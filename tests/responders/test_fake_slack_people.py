@@ -213,7 +213,7 @@ async def test_an_envelope_delivered_twice_and_one_late(slack: FakeSlack, apps: 
     assert asyncio.get_running_loop().time() - started >= 0.1
 
 
-@pytest.mark.parametrize("reason", ["warning", "refresh_requested"])
+@pytest.mark.parametrize("reason", ["warning", "refresh_requested", "link_disabled"])
 async def test_the_client_comes_back_when_it_is_told_to_leave(
     slack: FakeSlack, apps: Callable[[], Any], reason: Any
 ) -> None:
@@ -221,6 +221,31 @@ async def test_the_client_comes_back_when_it_is_told_to_leave(
     (before,) = slack.socket.connections
     await slack.socket.disconnect(reason)
     await until(lambda: any(each is not before for each in slack.socket.connections))
+    assert (await slack.command("still there")).acknowledged
+
+
+async def test_a_client_that_stays_is_cut_off_when_its_time_is_up(slack: FakeSlack) -> None:
+    slack.socket.grace_s = 0.1
+    async with aiohttp.ClientSession() as session:
+        web_client = AsyncWebClient(base_url=f"{slack.url}/api/", session=session)
+        opened = await web_client.apps_connections_open(app_token=GOOD_APP_TOKEN)
+        async with session.ws_connect(opened["url"]) as socket:
+            assert (await socket.receive_json())["type"] == "hello"
+            await slack.socket.disconnect("warning")
+            told = await socket.receive_json()
+            assert (told["type"], told["reason"]) == ("disconnect", "warning")
+            assert (await socket.receive(5)).type is aiohttp.WSMsgType.CLOSE
+    assert slack.socket.connections == []
+
+
+async def test_a_connection_that_looks_open_and_is_not_is_left(
+    slack: FakeSlack, apps: Callable[[], Any]
+) -> None:
+    slack.socket.answer_pings = False
+    await apps()
+    (silent,) = slack.socket.connections
+    slack.socket.answer_pings = True
+    await until(lambda: any(each is not silent for each in slack.socket.connections))
     assert (await slack.command("still there")).acknowledged
 
 
