@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from responders import effects, wording
 from responders.containment import combine, covers, describe
-from responders.decider.draft import ENGINE, OPENED, TEXT_CHARS, Draft
+from responders.decider.draft import DISOBEYED, ENGINE, OPENED, TEXT_CHARS, Draft
 from responders.decider.inputs import (
     AckSeen,
     ActionRefused,
@@ -40,7 +40,7 @@ def disobeyed(draft: Draft, detection: Detection) -> None:
         told = {"target": each.target, "epoch": each.epoch, "detection_id": detection.detection_id}
         if each.state != "disobeyed":
             draft.add(log.ContainmentDisobeyed(**told, actions=actions, named=named))
-            tell_anyway(draft, f"disobeyed:{each.command_id}", f"{wording.headline(detection)}{seen}")
+            tell_anyway(draft, f"{DISOBEYED}{each.command_id}", f"{wording.headline(detection)}{seen}")
         elif named and actions > (each.residual or 0):
             draft.add(log.ContainmentResidual(**told, actions=actions, named=named))
 

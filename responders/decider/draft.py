@@ -23,6 +23,9 @@ OPENED: Final = "opened"
 RAISED: Final = "raised:"
 """What the page of an incident that got worse begins with; then the severity."""
 
+DISOBEYED: Final = "disobeyed:"
+"""What the page of an order that is ignored begins with; then the command's id."""
+
 DIGEST: Final = "digest"
 """The page of a storm, followed by its number."""
 

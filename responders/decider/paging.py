@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Final, Literal
 
 from responders import effects
-from responders.decider.draft import DIGEST, ENGINE, OPENED, RAISED, TEXT_CHARS, Draft
+from responders.decider.draft import DIGEST, DISOBEYED, ENGINE, OPENED, RAISED, TEXT_CHARS, Draft
 from responders.decider.inputs import ListInDigest, PageOutcome, PartFails, PartWorks
 from responders.effects import PACED, Delivered
 from responders.incident import Deferral, Incident
@@ -16,6 +16,9 @@ from responders.wording import CHANNEL, LATE
 from schemas import incident as log
 from schemas.control import EVERY_AGENT
 from schemas.detection import Detection
+
+PICTURED: Final = (RAISED, DISOBEYED)
+"""Pages, beside the first, that tell of something to be seen."""
 
 Reason = Literal["quiet_hours", "silence", "consequence", "storm"]
 
@@ -273,7 +276,7 @@ def on_page_outcome(draft: Draft, given: PageOutcome) -> None:
         if stale:
             draft.update_page(given.page, given.channel)
         draft.follow(PartWorks(f"{CHANNEL}{given.channel}"))
-        if given.page == OPENED or given.page.startswith(RAISED):
+        if given.page == OPENED or given.page.startswith(PICTURED):
             draft.effect(effects.ShowPicture(draft.incident.incident_id, given.page, given.channel))
         return
     draft.add(

@@ -316,12 +316,11 @@ def test_a_page_that_tells_of_a_detection_gets_its_picture_once_delivered() -> N
     desk = Desk()
     key = desk.see(detection(severity="warning")).incident.incident_id
     desk.see(detection("d-2"))
-    for page in ("opened", "raised:critical"):
+    desk.see(detection("d-3", detector="disobeyed_control", suggested=None))
+    pages = ["opened", "raised:critical", "disobeyed:cmd-1"]
+    for page in pages:
         desk.give(d.PageOutcome(page, "desk", Delivered("C1", page), 1, desk.only.version), key)
-    assert [(each.page, each.channel) for each in desk.of(ShowPicture)] == [
-        ("opened", "desk"),
-        ("raised:critical", "desk"),
-    ]
+    assert [(each.page, each.channel) for each in desk.of(ShowPicture)] == [(page, "desk") for page in pages]
 
 
 def test_a_person_acts_and_acting_twice_is_acting_once() -> None:
