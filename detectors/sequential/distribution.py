@@ -75,7 +75,7 @@ class DistributionChange:
     bins: int
     min_reference: float = 100.0
     min_divergence: float = 0.0
-    spans: Spans = field(default_factory=lambda: Spans(horizon=4_000, finest=2, resolution=5))
+    spans: Spans = field(default_factory=lambda: Spans(horizon=4_000, finest=1, resolution=5))
     floor: float = 1_000.0
 
     class State(Screened):
