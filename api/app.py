@@ -108,11 +108,12 @@ class _Health:
         return JSONResponse({"status": "ok"})
 
     async def ready(self, _: Request) -> Response:
-        """200 when every part can work, else 503 with what is wrong."""
+        """200 when every part can work, with what is to be mended meanwhile, else 503 with what is wrong."""
         problems = dict(await self._readiness.problems())
         if problems:
             return JSONResponse({"status": "not ready", "problems": problems}, 503)
-        return JSONResponse({"status": "ready"})
+        notices = dict(await self._readiness.notices())
+        return JSONResponse({"status": "ready", **({"notices": notices} if notices else {})})
 
     async def metrics(self, _: Request) -> Response:
         """Prometheus' text format."""

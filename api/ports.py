@@ -83,6 +83,9 @@ class Readiness(Protocol):
     async def problems(self) -> Mapping[str, str]:
         """What is wrong, by part, each one line; empty when all is well."""
 
+    async def notices(self) -> Mapping[str, str]:
+        """What a person must mend though the process does its work meanwhile, likewise."""
+
 
 @dataclass(frozen=True, slots=True)
 class ControlOrder:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from cli.errors import UserError
 from config.kafka import client_options
 from config.settings import Settings
 from responders import actions, keys, service
+from responders.policy_watch import PolicyWatch
 from responders.slack.front import front_of
 from responders.slack.socket_mode import Link
 from watchkeeper_client.subscriber import ControlSubscriber
@@ -55,7 +57,9 @@ async def run_responder(settings: Settings, stop_on_signals: Callable[[], asynci
 
         serving = asyncio.create_task(api.server.serve(sockets=[listener]))
         hearing = asyncio.create_task(api.subscriber.run())
-        responding = asyncio.create_task(service.run(settings, stop, ready, api.health.slack))
+        beside = service.Beside(api.health.slack, lambda: api.health.decider.hearing, api.health.policy)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, beside.look.set)
+        responding = asyncio.create_task(service.run(settings, stop, ready, beside))
         following = asyncio.create_task(api.follow_health())
         tasks = (serving, hearing, responding, following)
         # None of them ends by itself: the first that does was told to, or has failed.
@@ -92,6 +96,7 @@ class _Health:
 
     decider: WantedDecider
     slack: Link
+    policy: PolicyWatch
     responding: bool = False
 
     async def problems(self) -> Mapping[str, str]:
@@ -103,6 +108,9 @@ class _Health:
         if self.slack.problem:
             found["slack buttons"] = self.slack.problem
         return found
+
+    async def notices(self) -> Mapping[str, str]:
+        return {"policy": f"not used as it is now: {self.policy.problem}"} if self.policy.problem else {}
 
 
 class _Server(uvicorn.Server):
@@ -132,7 +140,9 @@ async def _api(settings: Settings) -> AsyncIterator[_Api]:
     producer = _Producer(acks="all", **options)
     state = WantedState(trusted, enforcement_point=_ENFORCEMENT_POINT)
     decider = WantedDecider(state, settings.http.allow_fail_mode)
-    health, board = _Health(decider, Link()), HealthBoard()
+    watch = PolicyWatch(settings)
+    watch.follow(responder)
+    health, board = _Health(decider, Link(), watch), HealthBoard()
     acts = ResponderActions(responder)
     secret = settings.slack.signing_secret
     app = make_app(

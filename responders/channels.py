@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
@@ -88,8 +88,22 @@ def must_know(policy: Policy, settings: Settings, file: Path | None = None) -> N
     )
 
 
+class OpenChannels(dict[str, PageChannel]):
+    """Channels by name. Those of Slack's are opened as policies name them."""
+
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession) -> None:
+        super().__init__()
+        self._settings = settings
+        self._session = session
+
+    def follow(self, policy: Policy) -> None:
+        """Open what the policy names and is not open; nothing is closed, since pages may be under way."""
+        for channel in _slack(self._settings, policy, self._session):
+            self.setdefault(channel.name, channel)
+
+
 @asynccontextmanager
-async def open_channels(settings: Settings, policy: Policy) -> AsyncIterator[Mapping[str, PageChannel]]:
+async def open_channels(settings: Settings, policy: Policy) -> AsyncIterator[OpenChannels]:
     """Every channel that is set up, and those of Slack's that the policy names, by name.
 
     Raises:
@@ -99,7 +113,9 @@ async def open_channels(settings: Settings, policy: Policy) -> AsyncIterator[Map
     async with aiohttp.ClientSession() as session:
         with _notified(settings) as notified:
             every = (printed, *_slack(settings, policy, session), *_second(settings, session), *notified)
-            yield {channel.name: channel for channel in every}
+            opened = OpenChannels(settings, session)
+            opened.update((channel.name, channel) for channel in every)
+            yield opened
 
 
 @contextmanager

@@ -58,6 +58,7 @@ class Containment:
     residual: int | None = None
     residual_named: tuple[tuple[str, int], ...] = ()
     proposed_at: datetime | None = None
+    proposed_version: int | None = None
     denied_at: datetime | None = None
     denied_by: str | None = None
     unanswered_at: datetime | None = None
@@ -453,6 +454,7 @@ def _wanted(
             proposed=data.trust,
             proposal=data.state,
             proposed_at=event.time,
+            proposed_version=event.version,
             denied_at=None,
             denied_by=None,
             unanswered_at=None,
@@ -463,7 +465,13 @@ def _wanted(
     if combine([data.state, before.proposal]) == combine([data.state]):
         return after
     # What is ordered is less than what was asked: the question stands.
-    return replace(after, proposed=before.proposed, proposal=before.proposal, proposed_at=before.proposed_at)
+    return replace(
+        after,
+        proposed=before.proposed,
+        proposal=before.proposal,
+        proposed_at=before.proposed_at,
+        proposed_version=before.proposed_version,
+    )
 
 
 def _proved(before: Containment, data: _ContainmentFact, event: IncidentEvent) -> Containment:

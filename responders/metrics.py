@@ -25,6 +25,10 @@ PICTURES: Final = Counter(
 COMMANDS: Final = Counter(
     "watchkeeper_commands_published_total", "Publications of control commands.", ["mode", "outcome"]
 )
+POLICY_TAKEN: Final = Counter("watchkeeper_policy_taken_total", "Policy files taken while running.")
+POLICY_REFUSED: Final = Gauge(
+    "watchkeeper_policy_refused", "1 while the policy file is not used because something is wrong in it."
+)
 STORE_WAITS: Final = Counter("watchkeeper_store_unavailable_total", "Times the store did not answer.")
 INTERACTIONS: Final = Counter(
     "watchkeeper_slack_requests_total", "What people pressed and typed in Slack.", ["what", "result"]

@@ -8,7 +8,7 @@ loudly.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -33,12 +33,15 @@ from responders.keys import KeyFileError
 from responders.metrics import CONSUMED, MALFORMED, STORE_WAITS, UNKNOWN_ACKS
 from responders.picture.pictures import Pictures
 from responders.policy import Policy, PolicyError
+from responders.policy_watch import LOOK_EVERY_S, PolicyWatch
 from responders.repeats import Repeating, repeat_open
-from responders.sender import PageChannel, Sender
+from responders.sender import Sender
 from responders.slack.channel import SlackChannel
 from responders.slack.front import front_of
 from responders.slack.socket_mode import Link, SocketMode
 from responders.slack.web_api import SlackRefusedError
+from responders.watched import Turn, Watched
+from responders.wording import TOPIC
 from schemas import topics
 from schemas.control import CONTROL_ACK
 from schemas.detection import DETECTION
@@ -46,6 +49,10 @@ from schemas.detection import DETECTION
 POLL_MS: Final = 200
 """How soon what another process wrote into the store is noticed."""
 FETCH_WAIT_MS: Final = 50
+UNHEARD_S: Final = 15.0
+"""On top of what the one who hears allows itself."""
+
+UNHEARD: Final = "the topic is gone, forbidden, or its broker does not answer"
 LONGEST_WAIT_S: Final = 10.0
 THREADS: Final = 16
 STOP_WITHIN_S: Final = 5.0
@@ -68,16 +75,29 @@ class Work:
         self.control.set()
 
 
+@dataclass(slots=True)
+class Beside:
+    """What the process has beside the responder. ``slack`` is told how the connection for its buttons stands;
+    ``hearing`` says whether `agent.control` can be read; ``policy`` is looked at for changes, at once when
+    ``look`` is set.
+    """
+
+    slack: Link = field(default_factory=Link)
+    hearing: Callable[[], bool] | None = None
+    policy: PolicyWatch | None = None
+    look: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 async def run(
-    settings: Settings, stop: asyncio.Event, on_ready: Callable[[], None], slack: Link | None = None
+    settings: Settings, stop: asyncio.Event, on_ready: Callable[[], None], beside: Beside | None = None
 ) -> None:
-    """Respond until ``stop`` is set. ``on_ready`` is called once, when detections are being read; ``slack``
-    is told how the connection for its buttons stands.
+    """Respond until ``stop`` is set. ``on_ready`` is called once, when detections are being read.
 
     Raises:
         ServiceError: store, keys, policy, Slack token, broker or topics cannot be used; one line says what to
         do.
     """
+    beside = beside or Beside()
     # More threads than there is ever waiting for the store: a new detection must not queue behind pages.
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="responder")
     asyncio.get_running_loop().set_default_executor(threads)
@@ -101,6 +121,9 @@ async def run(
             pictures = Pictures(client_options(settings.kafka))
             sender = Sender(responder, opened, KafkaIncidentLog(log_bus), pictures=pictures)
             publisher = ControlPublisher(responder, bus, signing)
+            watch = beside.policy or PolicyWatch(settings)
+            watch.follow(responder)
+            watch.tell(opened.follow)
             await publisher.announce()
             await _all_until(
                 stop,
@@ -110,7 +133,9 @@ async def run(
                 carry_out(stop, publisher, work.control, work),
                 _loop(stop, None, lambda: asyncio.to_thread(responder.fire_timers), work),
                 *(_repeat(stop, responder, each) for each in opened.values() if isinstance(each, Repeating)),
-                _slack_buttons(stop, settings, responder, slack or Link(), work),
+                _slack_buttons(stop, settings, responder, beside.slack, work),
+                _follow_policy(stop, watch, beside.look),
+                _watch_control(stop, responder, beside.hearing, work),
                 _announce(stop, (detections, acks), on_ready),
             )
     except (ChannelError, SlackRefusedError) as error:
@@ -182,6 +207,46 @@ async def _patiently(stop: asyncio.Event, step: Callable[[], Awaitable[int]]) ->
             await _pause(stop, wait_s)
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
     return 0
+
+
+async def _follow_policy(stop: asyncio.Event, watch: PolicyWatch, look: asyncio.Event) -> None:
+    """Look at the policy file every so often, and at once when asked to."""
+    while not stop.is_set():
+        asked = look.is_set()
+        look.clear()
+        await asyncio.to_thread(watch.look, even_if_unchanged=asked)
+        await _pause_for(stop, look, LOOK_EVERY_S)
+
+
+async def _watch_control(
+    stop: asyncio.Event, responder: Responder, hearing: Callable[[], bool] | None, work: Work
+) -> None:
+    """While `agent.control` cannot be read orders may reach nobody: people must know before they need one."""
+    if hearing is None:
+        return
+    watched, part = Watched(UNHEARD_S), f"{TOPIC}{topics.CONTROL}"
+    while not stop.is_set():
+        turn = watched.see(works=hearing())
+        if turn is not None:
+
+            async def tell(turn: Turn = turn) -> int:
+                if turn == "fails":
+                    await asyncio.to_thread(responder.part_fails, part, "unheard", UNHEARD)
+                else:
+                    await asyncio.to_thread(responder.part_works, part)
+                return 1
+
+            await _patiently(stop, tell)
+            work.arrived()
+        await _pause(stop, 1.0)
+
+
+async def _pause_for(stop: asyncio.Event, other: asyncio.Event, seconds: float) -> None:
+    """Until either is set, or so long."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in (stop, other)]
+    await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for each in waiting:
+        each.cancel()
 
 
 class CarriesOut(Protocol):
@@ -372,7 +437,7 @@ def _no_broker(settings: Settings, error: KafkaError) -> ServiceError:
 
 
 @asynccontextmanager
-async def _channels(settings: Settings, policy: Policy) -> AsyncIterator[Mapping[str, PageChannel]]:
+async def _channels(settings: Settings, policy: Policy) -> AsyncIterator[channels.OpenChannels]:
     """Every channel that is set up; Slack's token is checked."""
     async with channels.open_channels(settings, policy) as opened:
         for channel in opened.values():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from responders import effects, wording
 from responders.containment import combine, covers, describe
 from responders.decider.draft import DISOBEYED, ENGINE, OPENED, TEXT_CHARS, Draft
@@ -143,12 +145,12 @@ def on_proof_due(draft: Draft, given: TimerFired) -> None:
     if held is None or held.epoch != given.number:
         return
     if given.kind == "confirm" and held.state == "requested":
-        waited_ms = float(draft.policy.containment.confirm_within_ms)
+        waited_ms = _waited_ms(draft, held.issued_at)
         draft.add(log.ContainmentUnconfirmed(target=held.target, epoch=given.number, waited_ms=waited_ms))
         if held.delivered_at is None:
             tell_anyway(draft, f"undelivered:{held.command_id}", _undelivered(held, waited_ms))
     elif given.kind == "verify" and held.state == "applied":
-        quiet_ms = float(draft.policy.containment.verify_quiet_ms)
+        quiet_ms = _waited_ms(draft, held.applied_at)
         draft.add(log.ContainmentVerified(target=held.target, epoch=given.number, quiet_ms=quiet_ms))
         _mitigate(draft)
 
@@ -170,17 +172,16 @@ def on_approval_due(draft: Draft, given: TimerFired) -> None:
     asked = draft.incident.containment_of(given.target)
     if not draft.incident.open or asked is None or not asked.awaited or asked.unanswered_at is not None:
         return
-    policy = draft.policy.containment
-    if asked.proposed_at is not None and _minutes(draft, asked) < policy.approval_minutes:
+    if asked.proposed_at is None or given.number != asked.proposed_version:
         return  # asked again since: that has a timer of its own
-    draft.add(log.ContainmentUnanswered(target=asked.target, waited_ms=policy.approval_minutes * 60_000))
-    if policy.unanswered == "deny":
+    draft.add(log.ContainmentUnanswered(target=asked.target, waited_ms=_waited_ms(draft, asked.proposed_at)))
+    if draft.policy.containment.unanswered == "deny":
         draft.add(log.ContainmentDenied(target=asked.target, reason="nobody answered in time"))
 
 
-def _minutes(draft: Draft, asked: Containment) -> float:
-    assert asked.proposed_at is not None
-    return (draft.now - asked.proposed_at).total_seconds() / 60
+def _waited_ms(draft: Draft, since: datetime | None) -> float:
+    """By the clock: the policy may have changed since the time was given."""
+    return 0.0 if since is None else max((draft.now - since).total_seconds(), 0.0) * 1000
 
 
 def by_hand(draft: Draft, actor: Actor, action: Contain) -> None:

@@ -111,11 +111,19 @@ def _to_digest(draft: Draft, page: str, headline: str, told: Told) -> None:
 
 def send(draft: Draft, page: str, headline: str, told: Told) -> None:
     """Page every channel of ``told``, and see to it that somebody answers."""
-    called = [send_to(draft, channel, page, headline, told.people) for channel in told.channels]
+    channels = _working(draft, told.channels)
+    called = [send_to(draft, channel, page, headline, told.people) for channel in channels]
     if any(called):
         late_ms = draft.policy.paging.undelivered_after_seconds * 1000
         draft.timer("late", None, draft.incident.version, late_ms)
         _call_until_answered(draft)
+
+
+def _working(draft: Draft, channels: tuple[str, ...]) -> tuple[str, ...]:
+    """Without the one that the incident is about; the fallback, when there is no other."""
+    working = tuple(each for each in channels if each != draft.incident.broken_channel)
+    fallback = draft.policy.paging.fallback
+    return working or (() if fallback is None else (fallback,))
 
 
 def send_to(draft: Draft, channel: str, page: str, headline: str, people: tuple[str, ...] = ()) -> bool:
@@ -245,8 +253,12 @@ def on_late(draft: Draft) -> None:
     fallback = draft.policy.paging.fallback
     waited = timedelta(seconds=draft.policy.paging.undelivered_after_seconds)
     for (page, channel), status in tuple(draft.incident.pages.items()):
-        late = status.state == "requested" and draft.now - status.requested_at >= waited
-        if not late or (page, channel) in draft.incident.late or channel == fallback:
+        waits = status.state == "requested" and (page, channel) not in draft.incident.late
+        if not waits or channel == fallback:
+            continue
+        if draft.now - status.requested_at < waited:
+            # Requested since, which has a timer of its own, or by now the policy gives it longer.
+            draft.timer_at("late", None, draft.incident.version, status.requested_at + waited)
             continue
         took_ms = (draft.now - status.requested_at).total_seconds() * 1000
         draft.add(log.PageLate(page=page, channel=channel, waited_ms=took_ms))

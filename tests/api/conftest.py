@@ -33,6 +33,7 @@ class Remembering:
     decided: list[tuple[object, ...]] = field(default_factory=list)
     decision: Decision = ALLOWED
     wrong: dict[str, str] = field(default_factory=dict)
+    to_mend: dict[str, str] = field(default_factory=dict)
     broken: bool = False
     slow_s: float = 0.0
     told: list[tuple[str, str]] = field(default_factory=list)
@@ -72,6 +73,9 @@ class Remembering:
     def decide(self, tenant: str, agent: str, session: str | None, call: Call) -> Decision:
         self.decided.append((tenant, agent, session, call))
         return self.decision
+
+    async def notices(self) -> Mapping[str, str]:
+        return self.to_mend
 
     async def problems(self) -> Mapping[str, str]:
         return self.wrong

@@ -299,6 +299,9 @@ def test_the_fail_mode_holds_while_control_is_not_heard(mode: Any, before: bool,
 def test_health(client: TestClient, parts: Remembering) -> None:
     assert client.get("/healthz").status_code == 200
     assert client.get("/readyz").status_code == 200
+    parts.to_mend["policy"] = "policy.toml:3: paging.channels: wrong"
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["notices"]) == (200, parts.to_mend)
     parts.wrong["kafka"] = "no broker at 127.0.0.1:9092"
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["problems"]) == (503, parts.wrong)
