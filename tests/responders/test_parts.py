@@ -222,3 +222,12 @@ async def test_its_page_says_what_to_do_and_stops_no_agent(world: World) -> None
     assert "watchkeeper runbook engine_stalled" in said
     assert "watchkeeper halt" not in said
     assert "Nothing was stopped" not in said
+
+
+async def test_a_broken_channel_that_nobody_heeds_escalates_elsewhere(world: World) -> None:
+    world.channels["slack"].outcome = AUTH
+    await world.see()
+    for _ in range(40):
+        await world.passes(60)
+    assert [page.page for page in world.only.pages] == ["opened", "escalated:1", "escalated:2"]
+    assert world.told(world.only) == {"terminal": 3}
