@@ -192,6 +192,8 @@ class Incident:
     @property
     def headline(self) -> str:
         """What opened it, in one line."""
+        if self.part is not None:
+            return self.summary.partition(". ")[0]
         return wording.headline(self.detections[0]) if self.detections else self.summary
 
     @property

@@ -151,7 +151,9 @@ def _done(incident: Incident) -> list[str]:
     lines = [_contained(each) for each in incident.containments.values()]
     if not lines:
         whose = "Each of them says what was." if incident.listed else "The agent goes on."
-        lines = [f"*Nothing was stopped.* {whose}" if incident.part is None else "*It goes on being tried.*"]
+        lines = [f"*Nothing was stopped.* {whose}"]
+    if incident.part is not None:
+        lines = ["*It goes on being tried.*"] if incident.open else []
     if incident.acknowledged_by is not None and incident.acknowledged_at is not None:
         lines.append(
             f"Acknowledged by {literal(incident.acknowledged_by)}, {_time(incident.acknowledged_at)}."

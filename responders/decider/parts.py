@@ -50,7 +50,7 @@ def on_part_fails(draft: Draft, given: PartFails) -> None:
         fallback = draft.policy.paging.fallback
         others = (*told.channels, fallback) if given.part.startswith(CHANNEL) and fallback else told.channels
         named = tuple(dict.fromkeys(each for each in others if each != draft.incident.broken_channel))
-        send(draft, OPENED, draft.incident.summary, Told(named, told.people))
+        send(draft, OPENED, draft.incident.headline, Told(named, told.people))
 
 
 def on_part_works(draft: Draft, given: PartWorks) -> None:

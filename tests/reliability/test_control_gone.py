@@ -16,7 +16,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
-from responders import actions, keys, projections
+from responders import actions, keys, projections, service
 from responders.control import ControlPublisher
 from responders.effects import Delivered, Outcome, Permanent, Retryable
 from responders.event_store import Store
@@ -183,3 +183,30 @@ async def test_an_order_that_cannot_be_given_pages(
     bus.outcome = Delivered()
     clock.pass_seconds(5)
     assert await publisher.run_once() == 1, "it is given soon after it can be"
+
+
+async def test_a_topic_that_cannot_be_read_pages_though_no_order_is_pending(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "UNHEARD_S", 0.05)
+    responder, stop, hears = Responder(sqlite_store, DEFAULT.with_channels("desk")), asyncio.Event(), [False]
+
+    def found() -> list[tuple[str, list[str]]]:
+        views = [
+            projections.incident(sqlite_store, row.incident_id) for row in projections.incidents(sqlite_store)
+        ]
+        return [(view.state, [page.channel for page in view.pages]) for view in views]
+
+    async def turns_to(*expected: tuple[str, list[str]]) -> None:
+        async with asyncio.timeout(10):
+            while found() != list(expected):  # noqa: ASYNC110 - the store has no event
+                await asyncio.sleep(0.05)
+
+    watching = asyncio.ensure_future(
+        service._watch_control(stop, responder, lambda: hears[0], service.Work())
+    )
+    await turns_to(("triggered", ["desk"]))
+    hears[0] = True
+    await turns_to(("resolved", ["desk"]))
+    stop.set()
+    await asyncio.wait_for(watching, 5)

@@ -90,6 +90,7 @@ async def test_a_channel_that_refuses_pages_is_one_incident_told_elsewhere(world
     assert (found.part, found.state, found.severity) == ("channel slack", "triggered", "critical")
     assert found.summary.startswith("slack refuses pages: invalid_auth. 3 pages went to terminal")
     assert world.told(found) == {"terminal": 1}
+    assert found.pages[0].headline == "slack refuses pages: invalid_auth"
     pages = Counter(key.split(":")[1] for key in world.channels["terminal"].got)
     assert len(pages) == 4, "each page, and that it went there"
     assert set(pages.values()) == {1}
