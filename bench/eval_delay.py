@@ -16,8 +16,9 @@ from rich.progress import Progress
 from bench.eval import delay_plots
 from bench.eval.delay import OPTIMAL, Plan, measure
 from bench.eval.delay_changes import CHANGES
+from bench.eval.delay_results import Results
 from bench.eval.delay_sides import OURS, SIDES
-from bench.eval.delay_tables import Results, section
+from bench.eval.delay_tables import section
 from bench.eval.page import PAGE, publish
 from bench.machine import REPOSITORY
 
@@ -82,9 +83,10 @@ def _preface(plan: Plan, seconds: float) -> str:
     return (
         f"Every level is set on simulated streams without a change so that the false-alarm run length is "
         f"{plan.run_length:,} observations ({plan.null_runs} streams of {plan.null_length:,}: uncertain by "
-        f"{100 * (plan.run_length / plan.null_runs / plan.null_length) ** 0.5:.0f}%, and a delay by a tenth "
-        f"of that; fewer for KSWIN and HDDM, which are slow); delays are means of {plan.runs} streams, one "
-        f"observation at a time, the same for all sides; {seconds / 60:.0f} minutes. A `>` marks a mean that "
+        f"{100 * (plan.run_length / plan.null_runs / plan.null_length) ** 0.5:.0f}%, and a delay by a sixth "
+        f"of that; fewer for ADWIN, KSWIN and HDDM: they are slow); delays are means of {plan.runs} streams, "
+        f"one observation at a time, the same for all sides, corrected by what the optimal test needed on "
+        f"them beside {plan.optimal_runs:,} others; {seconds / 60:.0f} minutes. A `>` marks a mean that "
         f"is a lower bound because streams ended first. ADWIN and HDDM are tried at fixed settings: the "
         f"most sensitive one whose run length is long enough is shown.\n\n"
         f"![Delay by size of change](delay/by-size.png)\n\n![One change in detail](delay/example.png)"

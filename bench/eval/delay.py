@@ -1,9 +1,4 @@
-"""Measures the delay of every side on the same streams, at equal false-alarm run length.
-
-A level is set on streams without a change: the least at which the observations seen, over the alarms raised,
-come to the run length asked for. (Run lengths are near to exponential, so streams that are cut short serve.)
-A delay is counted from the change; a run that was already alarming at the change is left out.
-"""
+"""Measures the delay of every side on the same streams, at equal false-alarm run length (`delay_levels`)."""
 
 from __future__ import annotations
 
@@ -16,47 +11,32 @@ from zlib import crc32
 import numpy as np
 
 from bench.eval.delay_changes import CHANGES, Change, Floats
+from bench.eval.delay_levels import Optimum, Records, delay, delays, records, set_level
 from bench.eval.delay_sides import OURS, SIDES, Side, cusum
 
 OPTIMAL = "optimal CUSUM"
 STRETCH = 40.0
 """Nats that a stream after a change is long; the optimal test needs some 7."""
+WARM = 300
+"""Observations before the change that the optimal test sees; older ones do not matter to it."""
 
-Records = list[tuple[int, float]]
 Found = dict[tuple[int, int, int, bool], list[Records]]
 """Records by (change, side, reference, healthy)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much is run."""
+    """How much is run. Twenty thousand observations are what the engine's reference remembers."""
 
-    runs: int = 80
-    null_runs: int = 40
+    runs: int = 120
+    null_runs: int = 120
     null_length: int = 8_000
-    optimal_null_runs: int = 600
-    references: tuple[int, ...] = (500, 2_000, 5_000)
+    optimal_runs: int = 1_500
+    references: tuple[int, ...] = (500, 2_000, 5_000, 20_000)
     others_reference: int = 2_000
     run_length: int = 15_000
     longest: int = 6_000
     processes: int = 2
-
-
-class Level(NamedTuple):
-    """A level, the run length there (None: no alarm seen), and that at the side's default."""
-
-    level: float
-    run_length: float | None
-    default_run_length: float | None
-    has_default: bool
-
-
-class Delay(NamedTuple):
-    """Mean delay in observations, its standard error, and the share of runs that ended without an alarm."""
-
-    mean: float
-    error: float
-    missed: float
 
 
 class Task(NamedTuple):
@@ -70,56 +50,16 @@ class Task(NamedTuple):
     length: int
 
 
-def records(scores: Floats) -> Records:
-    """When a score exceeded all before it, and that score."""
-    highest = np.maximum.accumulate(scores)
-    places = np.flatnonzero(np.diff(highest, prepend=-np.inf) > 0)
-    return [(int(place), float(highest[place])) for place in places]
-
-
-def first_alarm(found: Records, level: float) -> int | None:
-    """Observations before the first score of at least the level."""
-    return next((place for place, score in found if score >= level), None)
-
-
-def run_length(runs: Sequence[Records], length: int, level: float) -> float | None:
-    """Observations over alarms; None without an alarm."""
-    alarms = [first_alarm(found, level) for found in runs]
-    seen = sum(length if place is None else place + 1 for place in alarms)
-    number = sum(place is not None for place in alarms)
-    return seen / number if number else None
-
-
-def set_level(runs: Sequence[Records], length: int, wanted: float, default: float | None) -> Level:
-    """The least level of those scored that has the run length."""
-    scored = sorted({score for found in runs for _, score in found if score > 0})
-    low, high = 0, len(scored)
-    while low < high:
-        middle = (low + high) // 2
-        reached = run_length(runs, length, scored[middle])
-        if reached is None or reached >= wanted:
-            high = middle
-        else:
-            low = middle + 1
-    level = scored[low] if low < len(scored) else (scored[-1] * 1.001 if scored else 1e-9)
-    own = None if default is None else run_length(runs, length, default)
-    return Level(level, run_length(runs, length, level), own, default is not None)
-
-
-def delay(runs: Sequence[Records], length: int, level: float) -> Delay:
-    """Of runs whose first score is the last before the change."""
-    alarms = [first_alarm(found, level) for found in runs]
-    counted = [place for place in alarms if place != 0]
-    values = np.array([length if place is None else place for place in counted], dtype=float)
-    missed = sum(place is None for place in counted) / max(len(counted), 1)
-    return Delay(float(values.mean()), float(values.std() / np.sqrt(len(values))), missed)
-
-
 def stream(change: Change, reference: int, seed: int, length: int, *, healthy: bool) -> Floats:
-    """`reference` observations of before, then `length` of after, or of before if it is healthy."""
+    """`reference` observations of before, then `length` of after, or of before if it is healthy. What comes
+    after is the same whatever the reference.
+    """
     law = change.before if healthy else change.after
-    random = np.random.default_rng([crc32(law.name.encode()), reference, seed])
-    return np.concatenate([change.before.draw(random, (reference,)), law.draw(random, (length,))])
+    known, new = (
+        np.random.default_rng([crc32(each.name.encode()), place, seed])
+        for place, each in enumerate((change.before, law))
+    )
+    return np.concatenate([change.before.draw(known, (reference,)), law.draw(new, (length,))])
 
 
 def run(task: Task) -> list[Records]:
@@ -133,18 +73,20 @@ def run(task: Task) -> list[Records]:
     return found
 
 
-def optimal(change: Change, plan: Plan, length: int) -> Delay:
-    """Of the test that knows both laws, on the same streams."""
+def optimal(change: Change, plan: Plan, length: int) -> Optimum:
+    """Of the test that knows both laws, on many streams, and on those that all sides see."""
     random = np.random.default_rng(1)
-    healthy = change.before.draw(random, (plan.optimal_null_runs, plan.null_length))
-    level = set_level(
-        [records(row) for row in cusum(change.gain(healthy))], plan.null_length, plan.run_length, None
+    healthy = change.before.draw(random, (plan.optimal_runs, plan.null_length))
+    scored = [records(row) for row in cusum(change.gain(healthy))]
+    level = set_level(scored, plan.null_length, plan.run_length, None).level
+    shape = (plan.optimal_runs, WARM), (plan.optimal_runs, length)
+    many = np.concatenate([change.before.draw(random, shape[0]), change.after.draw(random, shape[1])], axis=1)
+    seen = [stream(change, WARM, seed, length, healthy=False) for seed in range(plan.runs)]
+    of_many, of_seen = (
+        [records(row) for row in cusum(change.gain(values))[:, WARM - 1 :]]
+        for values in (many, np.array(seen))
     )
-    streams = [
-        stream(change, plan.others_reference, seed, length, healthy=False) for seed in range(plan.runs)
-    ]
-    scores = cusum(change.gain(np.array(streams)))[:, plan.others_reference - 1 :]
-    return delay([records(row) for row in scores], length, level.level)
+    return Optimum(delay(of_many, length, level), delays(of_seen, length, level)[0])
 
 
 def post_length(change: Change, plan: Plan) -> int:

@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.eval.delay import (
-    OPTIMAL,
-    Delay,
-    Found,
-    Level,
-    Plan,
-    delay,
-    null_key,
-    optimal,
-    post_length,
-    set_level,
-)
-from bench.eval.delay_changes import CHANGES, Change
+from bench.eval.delay import OPTIMAL, null_key
+from bench.eval.delay_changes import CHANGES
+from bench.eval.delay_levels import Delay
+from bench.eval.delay_results import Results, sides_of
 from bench.eval.delay_sides import OURS, SIDES, Side
 from bench.eval.page import Section
 
@@ -27,39 +18,6 @@ TITLES = {
     "distribution": "Delay: a distribution changes",
 }
 BAR = 1.3
-
-
-class Results:
-    """Levels and delays by change and side, from what was run."""
-
-    def __init__(self, plan: Plan, numbers: Sequence[int], found: Found) -> None:
-        self.plan = plan
-        self.levels: dict[tuple[object, ...], Level] = {}
-        self.delays: dict[tuple[int, str, int], Delay] = {}
-        self.optimal = {
-            number: optimal(CHANGES[number], plan, post_length(CHANGES[number], plan)) for number in numbers
-        }
-        for number, change, side, place, reference in _sides(plan, numbers):
-            key = null_key(change, side, reference)
-            if (healthy := found.get((number, place, reference, True))) is not None:
-                self.levels[key] = set_level(healthy, plan.null_length, plan.run_length, side.default)
-        for number, change, side, place, reference in _sides(plan, numbers):
-            level = self.levels[null_key(change, side, reference)].level
-            runs = found[number, place, reference, False]
-            self.delays[number, side.name, reference] = delay(runs, post_length(change, plan), level)
-
-    def ratio(self, number: int, side: Side, reference: int) -> float:
-        """To the delay of the test that knows both laws."""
-        return self.delays[number, side.name, reference].mean / self.optimal[number].mean
-
-
-def _sides(plan: Plan, numbers: Sequence[int]) -> list[tuple[int, Change, Side, int, int]]:
-    return [
-        (number, CHANGES[number], side, place, reference)
-        for number in numbers
-        for place, side in enumerate(SIDES[CHANGES[number].kind])
-        for reference in (plan.references if side is OURS else (plan.others_reference,))
-    ]
 
 
 def section(kind: str, results: Results) -> Section:
@@ -78,6 +36,17 @@ def section(kind: str, results: Results) -> Section:
                 _mean(results.optimal[number]),
                 *(_cell(results, number, OURS, each) for each in plan.references),
             )
+            for number in numbers
+        ],
+    )
+    page.say(
+        "Not knowing the law before costs so much by itself: times the optimal test's delay, for a test that "
+        "knows the size of the change."
+    )
+    page.table(
+        ("change", *(f"reference {reference:,}" for reference in plan.references)),
+        [
+            (CHANGES[number].name, *(f"{results.least_ratio(number, each):.2f}" for each in plan.references))
             for number in numbers
         ],
     )
@@ -110,7 +79,7 @@ def section(kind: str, results: Results) -> Section:
 
 def _levels(results: Results, numbers: Sequence[int]) -> list[tuple[object, ...]]:
     rows = {}
-    for _, change, side, _, reference in _sides(results.plan, numbers):
+    for _, change, side, _, reference in sides_of(results.plan, numbers):
         level = results.levels[null_key(change, side, reference)]
         name = f"{side.name}, {reference:,}" if side is OURS else side.name
         there = f"{level.run_length:,.0f}" if level.run_length else "no alarm seen"
@@ -127,7 +96,7 @@ def _levels(results: Results, numbers: Sequence[int]) -> list[tuple[object, ...]
 
 def _figures(results: Results, numbers: Sequence[int]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
-    for number, change, side, _, reference in _sides(results.plan, numbers):
+    for number, change, side, _, reference in sides_of(results.plan, numbers):
         each = results.delays[number, side.name, reference]
         figures.setdefault(change.name, {OPTIMAL: round(results.optimal[number].mean, 1)})[
             f"{side.name}, {reference}"

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.eval.delay import Plan, delay, first_alarm, records, run_length, set_level, stream
+from bench.eval.delay import Plan, optimal, stream
 from bench.eval.delay_changes import CHANGES, Change
+from bench.eval.delay_levels import Delay, Optimum, delay, first_alarm, records, run_length, set_level
 from bench.eval.delay_sides import OURS, SIDES, cusum
 from bench.eval_delay import main
 
@@ -17,7 +18,7 @@ TINY = Plan(
     runs=4,
     null_runs=4,
     null_length=200,
-    optimal_null_runs=20,
+    optimal_runs=20,
     references=(150, 200),
     others_reference=200,
     run_length=400,
@@ -49,6 +50,26 @@ def test_runs_alarming_at_the_change_are_left_out_and_cut_ones_counted_as_missed
     assert (found.mean, found.missed) == (2.0, 0.5)
 
 
+def test_a_mean_over_hard_streams_is_corrected_by_what_the_optimal_test_needed_there() -> None:
+    random = np.random.default_rng(1)
+    hardness = random.gamma(4.0, 5.0, 4_000)
+    ours = np.round(2 * hardness + random.random(4_000) + 1)
+    hard = np.flatnonzero(hardness > 15)[:40]
+    runs = [records(np.append(np.zeros(int(ours[place])), 9.0)) for place in hard]
+    optimum = Optimum(Delay(float(hardness.mean()), 0.0, 0.0), hardness[hard])
+    plain, corrected = delay(runs, 1_000, 5.0), delay(runs, 1_000, 5.0, optimum)
+    assert plain.mean > 1.1 * ours.mean()
+    assert corrected.mean == pytest.approx(ours.mean(), rel=0.02)
+    assert corrected.error < plain.error / 5
+
+
+def test_the_optimal_test_needs_as_long_on_the_streams_all_see_as_on_many() -> None:
+    plan = Plan(runs=200, optimal_runs=300, null_length=2_000, run_length=1_000)
+    found = optimal(CHANGES[8], plan, 400)
+    assert found.seen.shape == (200,)
+    assert np.nanmean(found.seen) == pytest.approx(found.delay.mean, rel=0.15)
+
+
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: f"{change.kind} {change.name}")
 def test_the_optimal_gain_is_a_likelihood_ratio(change: Change) -> None:
     ratios = np.exp(change.gain(change.before.draw(np.random.default_rng(3), (200_000,))))
@@ -62,6 +83,7 @@ def test_streams_are_of_the_laws_and_the_same_again() -> None:
     assert values[:5_000].mean() == pytest.approx(0.02, abs=0.01)
     assert values[5_000:].mean() == pytest.approx(0.2, abs=0.03)
     np.testing.assert_array_equal(values, stream(change, 5_000, 1, 5_000, healthy=False))
+    np.testing.assert_array_equal(values[5_000:], stream(change, 20, 1, 5_000, healthy=False)[20:])
 
 
 def test_the_optimal_test_adds_gains_up_from_nought() -> None:
