@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import exp
@@ -85,7 +86,7 @@ class RateState(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class RateDetector:
+class RateDetector(ABC):
     """Watches the indicator of its name. `shown_by` names the sample of events in a window that show it,
     `suggests` the containment at a critical alarm.
     """
@@ -111,9 +112,9 @@ class RateDetector:
         """Take in what the sentence names; whether a change is a warning at most."""
         return False
 
+    @abstractmethod
     def sentence(self, state: RateState, raised: Raised, agent: str) -> str:
         """What is told of an alarm."""
-        raise NotImplementedError
 
     def _detection(
         self, state: RateState, raised: Raised, window: Window, context: WindowContext
