@@ -1,15 +1,18 @@
 """Histograms that merge exactly: sparse counts by bin.
 
-Output lengths go into bins of 25 tokens (R 36). Durations and costs, which spread over orders of magnitude,
-go into bins each 4% wider than the last, so that any quantile read back is within 2% of the true one: the
-DDSketch of Masson, Rim and Lee (VLDB 2019). Unlike a KLL sketch, whose compaction is random and depends on
-the order of merges, two of these merge to the same counts whatever the grouping (docs/decisions/006).
+Output lengths go into bins of 25 tokens (R 36), and of 5 below 100, where a few tokens are half an answer.
+Durations and costs, which spread over orders of magnitude, go into bins each 4% wider than the last, so that
+any quantile read back is within 2% of the true one: the DDSketch of Masson, Rim and Lee (VLDB 2019). Unlike a
+KLL sketch, whose compaction is random and depends on the order of merges, two of these merge to the same
+counts whatever the grouping (docs/decisions/006).
 
 >>> bins: dict[int, int] = {}
 >>> for value_ms in (90, 100, 110, 5_000):
 ...     count_in(bins, log_bin(value_ms))
 >>> round(quantile(bins, 0.5)), round(quantile(bins, 1.0))
 (100, 5067)
+>>> [length_tokens(length_bin(tokens)) for tokens in (3, 12, 99, 110, 1_000, 9_000)]
+[0, 10, 95, 100, 1000, 6375]
 """
 
 from __future__ import annotations
@@ -18,11 +21,11 @@ from collections.abc import Mapping
 from math import exp, log, log1p
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 LENGTH_BIN_TOKENS: Final = 25
-MAX_LENGTH_BIN: Final = 255
+SHORT_BIN_TOKENS: Final = 5
+SHORT_TOKENS: Final = 100
+SHORT_BINS: Final = SHORT_TOKENS // SHORT_BIN_TOKENS
+MAX_LENGTH_BIN: Final = 271
 GROWTH: Final = 1.04
 _STEP: Final = log(GROWTH)
 _STEPS: Final = 1 / _STEP
@@ -31,7 +34,16 @@ MAX_LOGGED: Final = 1e13
 
 def length_bin(tokens: int) -> int:
     """The bin of an output length; lengths from 6,375 tokens on share the last."""
-    return min(tokens // LENGTH_BIN_TOKENS, MAX_LENGTH_BIN)
+    if tokens < SHORT_TOKENS:
+        return tokens // SHORT_BIN_TOKENS
+    return min(SHORT_BINS + (tokens - SHORT_TOKENS) // LENGTH_BIN_TOKENS, MAX_LENGTH_BIN)
+
+
+def length_tokens(place: float) -> float:
+    """The output length at which a bin begins; of a place and a half, the middle of the bin."""
+    if place < SHORT_BINS:
+        return place * SHORT_BIN_TOKENS
+    return SHORT_TOKENS + (place - SHORT_BINS) * LENGTH_BIN_TOKENS
 
 
 def log_bin(value: float) -> int:
@@ -53,7 +65,7 @@ def log_boundary(place: float) -> float:
 
 def length_boundary(place: float) -> float:
     """Where a bin of lengths begins, on a scale linear below some 25 tokens and logarithmic above."""
-    return log1p(place)
+    return log1p(length_tokens(place) / LENGTH_BIN_TOKENS)
 
 
 def count_in(bins: dict[int, int], place: int) -> None:
@@ -86,11 +98,3 @@ def quantile(bins: Mapping[int, int], share: float) -> float:
         if wanted <= 0:
             return log_value(place)
     return 0.0
-
-
-def dense(bins: Mapping[int, int], length: int) -> NDArray[np.float64]:
-    """Counts as an array of `length`; what lies beyond is counted in the last."""
-    counts = np.zeros(length)
-    for place, count in bins.items():
-        counts[min(place, length - 1)] += count
-    return counts

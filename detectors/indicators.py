@@ -19,7 +19,7 @@ from math import exp
 from typing import Final, Literal
 
 from detectors.activity import Activity, Moments
-from detectors.bins import LENGTH_BIN_TOKENS, log_moments
+from detectors.bins import length_tokens, log_moments
 
 Sums = tuple[float, float, float]
 NONE: Final[Sums] = (0.0, 0.0, 0.0)
@@ -46,7 +46,7 @@ def _rate(count: float, hits: float) -> Sums:
 def _lengths(activity: Activity) -> Sums:
     count, total, squares = 0, 0.0, 0.0
     for place, here in activity.output_tokens_bins.items():
-        tokens = (place + 0.5) * LENGTH_BIN_TOKENS
+        tokens = length_tokens(place + 0.5)
         count += here
         total += here * tokens
         squares += here * tokens * tokens

@@ -108,7 +108,9 @@ class Activity(Contract):
     cost_known_calls: Count = 0
     cost_unknown_calls: Count = 0
     cost_usd_micro: Count = 0
-    output_tokens_bins: Bins = Field(description="Successful model calls by `output_tokens // 25`.")
+    output_tokens_bins: Bins = Field(
+        description="Successful model calls by output length, in bins of 5 tokens below 100 and of 25 above."
+    )
     llm_duration_bins: Bins = Field(description="Successful model calls by log bin of milliseconds.")
     ttft_s: Moments = Field(default_factory=Moments)
     tool_calls: Count = 0

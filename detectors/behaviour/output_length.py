@@ -1,15 +1,16 @@
 """output_length: an agent's answers are longer, shorter, or otherwise spread than they used to be.
 
-Statistic: the e-detector of `detectors.sequential.distribution` on lengths in groups of 25-token bins, at the
-levels of `detectors.false_alarms`; told is the Kullback-Leibler divergence, in nats, of lengths since the
-onset from those before. Unit: tokens. Source: R 36, a divergence of 0.15 a day in bins of 25 tokens, which by
-itself false-fires on 100% of days of 100 outputs that are all alike: 0.15 is how large a change has to be
-here, and the test says whether it is one. `expected` is what chance makes of the divergence at that size,
-(groups - 1) / (2 n). R 25 and R 28: a changed style and a changed model show here.
+Statistic: the e-detector of `detectors.sequential.distribution` on lengths in groups of 25-token bins (of 5
+tokens below 100), at the levels of `detectors.false_alarms`; told is the Kullback-Leibler divergence, in
+nats, of lengths since the onset from those before. Unit: tokens. Source: R 36, a divergence of 0.15 a day in
+bins of 25 tokens, which by itself false-fires on 100% of days of 100 outputs that are all alike: 0.15 is how
+large a change has to be here, and the test says whether it is one. `expected` is what chance makes of the
+divergence at that size, (groups - 1) / (2 n). R 25 and R 28: a changed style and a changed model show here.
 
+>>> from detectors.bins import length_bin
 >>> from detectors.testing import run_windows, window
 >>> def answered(number, *tokens):
-...     return window(number, output_tokens_bins={each // 25: 4 for each in tokens})
+...     return window(number, output_tokens_bins={length_bin(each): 4 for each in tokens})
 >>> concise = [answered(number, 80, 120, 160 + 10 * (number % 7)) for number in range(90)]
 >>> chatty = [answered(number, 230, 420, 600) for number in range(90, 110)]
 >>> found = run_windows(OutputLength(), concise + chatty)
@@ -55,7 +56,7 @@ class OutputLength:
     )
 
     name: ClassVar[str] = "output_length"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     class State(msgspec.Struct):
         """One series."""

@@ -37,6 +37,13 @@ def test_answers_half_as_long_again_are_found_within_150(seed: int) -> None:
     assert "became longer" in found[0].summary
 
 
+def test_answers_of_five_tokens_that_become_twelve_are_found() -> None:
+    made = [answered(at, [5.0, 5.0, 6.0, 4.0]) for at in range(120)]
+    made += [answered(at, [12.0, 12.0, 11.0, 13.0]) for at in range(120, 160)]
+    (first, *_) = run_windows(OutputLength(), made)
+    assert "became longer" in first.summary
+
+
 def test_the_same_mean_of_another_spread_is_found() -> None:
     random = np.random.default_rng(1)
     made = [answered(at, answers(random, 8, 200, 0.15)) for at in range(120)]
