@@ -69,8 +69,8 @@ def count_under(
     if found is not None:
         return found
     if len(kept) - (rest in kept) >= most and label != rest:
-        largest = max((name for name in kept if name != rest), key=_rank)
-        if _rank(label) > _rank(largest):
+        largest = max((name for name in kept if name != rest), key=rank)
+        if rank(label) > rank(largest):
             return None if rest is None else count_under(kept, rest, make, most=most, rest=rest)
         evicted = kept.pop(largest)
         if rest is not None:
@@ -97,5 +97,6 @@ def merge_under(
 
 
 @lru_cache(maxsize=65_536)
-def _rank(label: str) -> tuple[int, str]:
+def rank(label: str) -> tuple[int, str]:
+    """The order in which labels keep their places where there is not room for all: the smallest first."""
     return xxh64_intdigest(label.encode()), label

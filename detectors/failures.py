@@ -16,6 +16,7 @@ _CREDENTIALS = re.compile(
 _OVERLOAD = re.compile(
     r"rate.?limit|too.?many|throttl|overload|quota|exhausted|unavailable|\b(429|503|529)\b", re.I
 )
+_SERVER = re.compile(r"server.?error|internal|time.?out|timed.?out|connection|gateway|\b5\d\d\b", re.I)
 
 
 def kind_of(error_type: str) -> Kind:
@@ -27,6 +28,15 @@ def kind_of(error_type: str) -> Kind:
     if _OVERLOAD.search(error_type):
         return "overload"
     return "credentials" if _CREDENTIALS.search(error_type) else "other"
+
+
+def is_the_others(error_type: str) -> bool:
+    """Whether whoever was called is at fault, or too busy: to wait may help, and to stop the caller does not.
+
+    >>> [is_the_others(each) for each in ("server_error", "ReadTimeout", "429", "502", "invalid_request")]
+    [True, True, True, True, False]
+    """
+    return bool(_OVERLOAD.search(error_type) or _SERVER.search(error_type))
 
 
 @lru_cache(maxsize=1_024)

@@ -22,8 +22,9 @@ from typing import Final
 import msgspec
 
 from detectors.activity import CallCounts
-from detectors.bounded import put
+from detectors.bounded import rank
 from detectors.objectives import log_evidence
+from detectors.slices import OTHER
 from detectors.watch import RateSeries
 
 MAX_PROVIDERS: Final = 8
@@ -54,16 +55,32 @@ class Caller(msgspec.Struct, array_like=True):
 
 
 def take(callers: dict[str, Caller], agent: str, counts: CallCounts, now_ms: int) -> None:
-    """Take an agent's calls in; of what came before, as much stays as there is room for."""
-    if not counts.calls:
+    """Take an agent's calls in; of what came before, as much stays as there is room for.
+
+    Of more agents than there is room for, those with the smallest hashes are followed: a sample of the fleet
+    that stays the same. Were it those who called last, of many that call now and then each would be forgotten
+    before it calls again.
+    """
+    if not counts.calls or agent == OTHER:
         return
-    caller = callers.pop(agent, None) or Caller()
+    if agent not in callers and len(callers) >= MAX_CALLERS and not _make_place(callers, agent, now_ms):
+        return
+    caller = callers.setdefault(agent, Caller())
     known = min(counts.calls, REMEMBERED_CALLS)
     kept = min(caller.calls, REMEMBERED_CALLS - known)
     caller.errors = (caller.share * kept if kept else 0.0) + counts.errors * known / counts.calls
     caller.calls = kept + known
     caller.last_ms = now_ms
-    put(callers, agent, caller, MAX_CALLERS)
+
+
+def _make_place(callers: dict[str, Caller], agent: str, now_ms: int) -> bool:
+    """Forget who has not called for a day, or else the one with the largest hash, if that is not this one."""
+    gone = [name for name, each in callers.items() if now_ms - each.last_ms > DAY_MS]
+    for name in gone or [max(callers, key=rank)]:
+        if not gone and rank(name) < rank(agent):
+            return False
+        del callers[name]
+    return True
 
 
 def failing(callers: Mapping[str, Caller], before: float, now_ms: int, *, agreed: bool = False) -> list[str]:

@@ -6,12 +6,11 @@ Credentials refused: no retry can help, whatever the arguments. Critical at the 
 Overload or rate limit: a retry is right if it waits. A client with the usual exponential backoff and full
 jitter, from `backoff_ms` doubling up to 30 s, waits in the mean half of the schedule's sum before its n-th
 try (Brooker, "Exponential Backoff And Jitter", AWS, 2015). Critical from the fifth failure on, if less time
-than that has passed; the remedy is to throttle, not to stop.
+than that has passed; the remedy is to throttle, not to stop, as where a model's provider fails.
 Anything else: the same arguments failed three times in a row is a warning, six times critical. Where other
 tool calls of the agent worked between them, what made it fail may have changed: then six times is a warning,
-and after a call that had an effect (a file edited, tests run again) the count begins anew.
-
-A success ends the run. The state keeps the eight most recent runs of a session.
+and after a call that had an effect (a file edited, tests run again) the count begins anew. A success ends the
+run. The state keeps the eight most recent runs of a session.
 
 >>> from detectors.testing import events, run
 >>> call = dict(type="tool.call", tool="deploy", arguments_hash="a1", status="error", error_type="401")
@@ -32,7 +31,7 @@ import xxhash
 
 from detectors.base import HALT, NOTHING, Beginning, SessionContext, name_hash
 from detectors.bounded import add_recent, find_recent
-from detectors.failures import Kind, kind_of, patience_ms
+from detectors.failures import Kind, is_the_others, kind_of, patience_ms
 from schemas.control import ControlState
 from schemas.detection import Detection, Severity
 from schemas.event import LlmCall, ToolCall
@@ -79,8 +78,9 @@ class RetryStorm:
         key = _key(event, kind)
         run = find_recent(state.runs, lambda run: run.key == key)
         if run is None:
-            begun = Run(key, kind, context.here(), agent=name_hash(event.agent)[:2])
-            run = add_recent(state.runs, begun, MAX_RUNS)
+            run = add_recent(
+                state.runs, Run(key, kind, context.here(), agent=name_hash(event.agent)[:2]), MAX_RUNS
+            )
         elif not run.failures:
             run.since = context.here()
         run.failures += 1
@@ -121,6 +121,8 @@ class RetryStorm:
     def _detection(
         self, run: Run, severity: Severity, event: ToolCall | LlmCall, context: SessionContext
     ) -> Detection:
+        # A model that fails is its provider's affair; a tool may be broken by what was done to it.
+        busy = run.kind == "overload" or (event.type == "llm.call" and is_the_others(event.error_type or ""))
         slower = ControlState(mode="throttle", calls_per_minute=self.throttled_calls_per_minute)
         return context.detection(
             self,
@@ -133,7 +135,7 @@ class RetryStorm:
             since=run.since,
             summary=f"{event.agent} tried {_callee(event)} {run.failures} times and it failed each time "
             f"({event.error_type or 'no error type'}).",
-            suggested=None if severity != "critical" else slower if run.kind == "overload" else HALT,
+            suggested=None if severity != "critical" else slower if busy else HALT,
         )
 
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from responders import effects
+from responders.decider.correlation import is_source
 from responders.decider.draft import DIGEST, DISOBEYED, ENGINE, OPENED, RAISED, TEXT_CHARS, Draft
 from responders.decider.inputs import ListInDigest, PageOutcome, PartFails, PartWorks
 from responders.effects import PACED, Delivered
@@ -74,6 +75,9 @@ def held_back(draft: Draft, detection: Detection) -> Later | None:
     ]
     if waits and max(waits) > draft.now:
         return Later("consequence", max(waits))
+    # What the others of the storm follow from is the one page to send.
+    if is_source(detection, draft.policy.inhibit):
+        return None
     return Later("storm", None) if _storm(draft) else None
 
 

@@ -11,7 +11,7 @@ import pytest
 from detectors.activity import CallCounts
 from detectors.base import Source
 from detectors.behaviour_pipeline import BehaviourPipeline
-from detectors.fleet.callers import MAX_PROVIDERS
+from detectors.fleet.callers import DAY_MS, MAX_CALLERS, MAX_PROVIDERS, Caller, take
 from detectors.fleet.provider_outage import ProviderOutage
 from detectors.testing import START_MS, run_windows, window
 from detectors.windows import FLEET_AGENT, Mark, ProviderCalls, Window
@@ -155,3 +155,27 @@ def _show(detector: ProviderOutage, state: ProviderOutage.State, shown: Window) 
 
 def test_it_can_be_shown_like_any_other_detector_of_windows() -> None:
     assert run_windows(ProviderOutage(), frames(1, (5, each(0.0)))) == []
+
+
+@pytest.mark.parametrize("agents", [65, 300])
+def test_more_agents_than_are_remembered_agree_all_the_same(agents: int) -> None:
+    """Each calls once in a while, so that whoever called last would push out those before it."""
+    chance = random.Random(agents)
+    names = [f"agent-{number}" for number in range(agents)]
+    shown = []
+    for number in range(80):
+        for part, some in enumerate(names[start : start + 20] for start in range(0, agents, 20)):
+            calls = provider(chance, each(0.97 if number >= 60 else 0.005, some), calls=1)
+            shown.append(window(number * 20 + part, agent=FLEET_AGENT, parts={}, providers={"openai": calls}))
+    found = [one for one in run(shown) if one.severity != "info"]
+    assert [(one.severity, one.metric) for one in found][-1:] == [("critical", "openai")]
+
+
+def test_an_agent_that_is_gone_makes_place_for_another() -> None:
+    callers: dict[str, Caller] = {}
+    for number in range(200):
+        take(callers, f"old-{number}", CallCounts(10, 0), now_ms=0)
+    for number in range(200):
+        take(callers, f"new-{number}", CallCounts(10, 9), now_ms=2 * DAY_MS)
+    assert len(callers) == MAX_CALLERS
+    assert all(name.startswith("new-") for name in callers)

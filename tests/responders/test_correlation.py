@@ -288,6 +288,15 @@ def test_a_storm_is_told_in_a_digest_and_nothing_is_dropped(desk: Responder, clo
     assert pages(desk)[-1] == (calm.incident_id, "opened")
 
 
+def test_the_cause_of_a_storm_is_paged_though_there_is_one(desk: Responder) -> None:
+    """It is the page that explains the others; in a digest it would be one line among theirs."""
+    for number in range(20):
+        desk.detection(detection(f"other-{number}", agent=f"other-{number}", session=f"s-{number}"))
+    cause = desk.detection(outage())
+    assert cause is not None
+    assert ("opened", "desk") in of(desk, cause.incident_id).pages
+
+
 def test_one_tenant_s_storm_is_not_another_s(desk: Responder) -> None:
     for number in range(15):
         desk.detection(detection(f"d-{number}", agent=f"a-{number}", session=f"s-{number}"))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from detectors.offline import Engine
 from detectors.session.retry_storm import RetryStorm
 from detectors.testing import events, run
 
@@ -54,3 +57,14 @@ def test_credentials_and_overload_do_not_get_better_by_other_work() -> None:
     limited = dict(TESTS, error_type="rate_limit")
     [found] = run(RetryStorm(), events([limited, EDIT] * 8, gap_ms=100))
     assert found[0] == "critical"
+
+
+@pytest.mark.parametrize(("error_type", "mode"), [("server_error", "throttle"), ("invalid_request", "halt")])
+def test_a_model_whose_provider_fails_slows_the_agent_and_does_not_stop_it(
+    error_type: str, mode: str
+) -> None:
+    call = {"type": "llm.call", "request_model": "m", "input_tokens": 1, "output_tokens": 0}
+    stream = events([dict(call, status="error", error_type=error_type)] * 6)
+    *_, found = Engine([RetryStorm()], ()).run(stream)
+    assert found.suggested is not None
+    assert (found.severity, found.suggested.mode) == ("critical", mode)
