@@ -34,6 +34,7 @@ from bench import report
 from bench.broker import running_broker
 from bench.latency import engine, quantile
 from bench.machine import RESULTS, machine
+from bench.stopped_agents import IDLE_FETCH_MS
 from bench.topics import BenchError
 from cli.errors import UserError
 from schemas.topics import ACKS, CONTROL
@@ -42,6 +43,7 @@ from tests.integration.parts.process import PartError
 BAR_P99_S = 1.0
 BAR_MAX_S = 5.0
 SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+SETTLED_S = 2.0
 _START_S = 180.0
 _ROUND_S = 120.0
 _WATCHKEEPER = str(Path(sys.executable).parent / "watchkeeper")
@@ -252,6 +254,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             fleet.heard()
             rounds = []
             for number in range(options.rounds):
+                # Who has just been told something asks about the other partitions alone until that is answered:
+                # in a real agent half a second, here `IDLE_FETCH_MS`.
+                time.sleep(IDLE_FETCH_MS / 1000 + SETTLED_S)
                 console.print(f"global stop {number + 1} of {options.rounds}")
                 rounds.append(one_round(fleet, address, folder / "data"))
     except (BenchError, PartError, UserError) as error:

@@ -7,7 +7,7 @@ HTTP API call it, and every method may be called again about the same thing with
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -162,30 +162,46 @@ class Responder:
 
     def ack(self, ack: ControlAck, source: Source | None = None) -> bool:
         """Take in an enforcement point's answer. False for a command that was never issued here."""
+        return self.acks([(ack, source)])[0]
 
-        def work(connection: Connection) -> bool:
-            now = self.clock()
-            _mark_offset(connection, source)
-            target = wanted.target_of_command(connection, ack.command_id)
-            if target is None:
-                return False
-            fresh = event_store.insert_new(
-                connection,
-                tables.acks,
-                command_id=ack.command_id,
-                enforcement_point=ack.enforcement_point,
-                result=ack.result,
-                reason=ack.reason,
-                time_ms=epoch_ms(ack.time),
-            )
-            if fresh:
-                if ack.result == "applied":
-                    wanted.confirm(connection, ack.command_id)
-                for incident_id in wanted.incidents_holding(connection, target):
-                    self._decide(connection, AckSeen(ack, target), incident_id, now)
-            return True
+    def acks(self, given: Sequence[tuple[ControlAck, Source | None]]) -> list[bool]:
+        """Several at once, in order: a global stop is answered by everybody, and each transaction is a write
+        to disk.
+        """
+
+        def work(connection: Connection) -> list[bool]:
+            for source in _last_of_each(source for _, source in given):
+                _mark_offset(connection, source)
+            targets: dict[str, Target | None] = {}
+            obeyed: set[str] = set()
+            for ack, _ in given:
+                if ack.command_id not in targets:
+                    targets[ack.command_id] = wanted.target_of_command(connection, ack.command_id)
+                target = targets[ack.command_id]
+                # That one more obeys what is known to be obeyed is kept, and decides nothing.
+                if target is not None and self._is_news(connection, ack) and ack.command_id not in obeyed:
+                    self._take_in(connection, ack, target)
+                    obeyed |= {ack.command_id} if ack.result == "applied" else set()
+            return [targets[ack.command_id] is not None for ack, _ in given]
 
         return self.store.transact(work)
+
+    def _is_news(self, connection: Connection, ack: ControlAck) -> bool:
+        return event_store.insert_new(
+            connection,
+            tables.acks,
+            command_id=ack.command_id,
+            enforcement_point=ack.enforcement_point,
+            result=ack.result,
+            reason=ack.reason,
+            time_ms=epoch_ms(ack.time),
+        )
+
+    def _take_in(self, connection: Connection, ack: ControlAck, target: Target) -> None:
+        if ack.result == "applied":
+            wanted.confirm(connection, ack.command_id)
+        for incident_id in wanted.incidents_holding(connection, target):
+            self._decide(connection, AckSeen(ack, target), incident_id, self.clock())
 
     def published(self, command: wanted.WantedCommand, again_after_ms: int) -> None:
         """The broker has the command; unless it is confirmed it is due again after ``again_after_ms``."""
@@ -430,6 +446,12 @@ class Responder:
         outcome.
         """
         self._decide(connection, given, incident_id, self.clock())
+
+
+def _last_of_each(sources: Iterable[Source | None]) -> list[Source]:
+    """The last record of each partition, which the others are before."""
+    last = {(each.topic, each.partition): each for each in sources if each is not None}
+    return list(last.values())
 
 
 def _mark_offset(connection: Connection, source: Source | None) -> None:

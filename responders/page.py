@@ -177,7 +177,7 @@ def _asked_since(held: Containment) -> str:
     return "" if held.unanswered_at is None else f". Nobody has answered, {_time(held.unanswered_at)}"
 
 
-def _since(held: Containment) -> str:
+def _went_on(held: Containment) -> str:
     """What was seen of it after the order, where anything was."""
     if held.residual is None or not held.residual_named:
         return ""
@@ -208,7 +208,7 @@ def _ordered(held: Containment, who: str) -> str:
         case "verified":
             words = f"🛑 *Proved:* {who}: {what}, obeyed {took} after the order, and nothing was seen since."
         case "disobeyed":
-            since = _since(held)
+            since = _went_on(held)
             words = (
                 f"🚨 *Disobeyed:* {who} was ordered to {what} and goes on{since}. Stop its host or its keys."
             )

@@ -8,11 +8,12 @@ loudly.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -43,12 +44,15 @@ from responders.slack.web_api import SlackRefusedError
 from responders.watched import Turn, Watched
 from responders.wording import TOPIC
 from schemas import topics
-from schemas.control import CONTROL_ACK
-from schemas.detection import DETECTION
+from schemas.control import CONTROL_ACK, ControlAck
+from schemas.detection import DETECTION, Detection
 
 POLL_MS: Final = 200
 """How soon what another process wrote into the store is noticed."""
 FETCH_WAIT_MS: Final = 50
+ACKS_AT_ONCE: Final = 50
+"""Everybody answers a global stop: a transaction each would keep the CPU and the disk from those it stops."""
+
 UNHEARD_S: Final = 15.0
 """On top of what the one who hears allows itself."""
 
@@ -56,6 +60,7 @@ UNHEARD: Final = "the topic is gone, forbidden, or its broker does not answer"
 LONGEST_WAIT_S: Final = 10.0
 THREADS: Final = 16
 STOP_WITHIN_S: Final = 5.0
+T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
@@ -127,8 +132,8 @@ async def run(
             await publisher.announce()
             await _all_until(
                 stop,
-                detections.consume(stop, lambda value, source: _detection(responder, value, source), work),
-                acks.consume(stop, lambda value, source: _ack(responder, value, source), work),
+                detections.consume(stop, DETECTION.validate_json, partial(_detections, responder), work),
+                acks.consume(stop, CONTROL_ACK.validate_json, partial(_acks, responder), work, ACKS_AT_ONCE),
                 carry_out(stop, sender, work.outbox, work),
                 carry_out(stop, publisher, work.control, work),
                 _loop(stop, None, lambda: asyncio.to_thread(responder.fire_timers), work),
@@ -303,15 +308,29 @@ async def _pause(event: asyncio.Event, seconds: float) -> None:
         return
 
 
-def _detection(responder: Responder, value: bytes, source: Source) -> None:
-    responder.detection(DETECTION.validate_json(value), source)
+def _detections(responder: Responder, found: Sequence[tuple[Detection, Source]]) -> None:
+    for detection, source in found:
+        responder.detection(detection, source)
 
 
-def _ack(responder: Responder, value: bytes, source: Source) -> None:
-    ack = CONTROL_ACK.validate_json(value)
-    if not responder.ack(ack, source):
-        UNKNOWN_ACKS.inc()
-        _log.warning("ack of an unknown command", command=ack.command_id, agent=ack.agent)
+def _acks(responder: Responder, found: Sequence[tuple[ControlAck, Source]]) -> None:
+    for (ack, _), known in zip(found, responder.acks(found), strict=True):
+        if not known:
+            UNKNOWN_ACKS.inc()
+            _log.warning("ack of an unknown command", command=ack.command_id, agent=ack.agent)
+
+
+def _passed_over(record: Any, error: ValidationError) -> None:
+    MALFORMED.labels(record.topic).inc()
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    _log.error(
+        "malformed record passed over",
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        reason=f"{where}: {first['msg']}" if where else first["msg"],
+    )
 
 
 class _Consumer(ConsumerRebalanceListener):
@@ -336,45 +355,53 @@ class _Consumer(ConsumerRebalanceListener):
                 self._consumer.seek(partition, known)
         self.joined.set()
 
-    async def consume(self, stop: asyncio.Event, handle: Callable[[bytes, Source], None], work: Work) -> None:
+    async def consume(
+        self,
+        stop: asyncio.Event,
+        read: Callable[[bytes], T],
+        decide: Callable[[Sequence[tuple[T, Source]]], None],
+        work: Work,
+        at_once: int = 1,
+    ) -> None:
+        """``decide`` about what is ``read`` from the records, so many of a partition at once."""
         while not stop.is_set():
             batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=500)
             done: dict[TopicPartition, int] = {}
             for partition, records in batches.items():
-                for record in records:
-                    if not await self._handled(stop, handle, record):
+                for first in range(0, len(records), at_once):
+                    some = records[first : first + at_once]
+                    if not await self._handled(stop, read, decide, some):
                         return
-                    done[partition] = record.offset + 1
+                    done[partition] = some[-1].offset + 1
                     work.arrived()
             if done:
                 await self._commit(done)
 
     async def _handled(
-        self, stop: asyncio.Event, handle: Callable[[bytes, Source], None], record: Any
+        self,
+        stop: asyncio.Event,
+        read: Callable[[bytes], T],
+        decide: Callable[[Sequence[tuple[T, Source]]], None],
+        records: Sequence[Any],
     ) -> bool:
-        """Whether the record is done with, readable or not; False only when stopped before."""
-        source = Source(record.topic, record.partition, record.offset)
+        """Whether the records are done with, readable or not; False only when stopped before."""
+        found: list[tuple[T, Source]] = []
+        for record in records:
+            try:
+                found.append(
+                    (read(record.value or b""), Source(record.topic, record.partition, record.offset))
+                )
+            except ValidationError as error:
+                _passed_over(record, error)
 
         async def step() -> int:
-            await asyncio.to_thread(handle, record.value or b"", source)
+            await asyncio.to_thread(decide, found)
             return 1
 
-        try:
-            done = await _patiently(stop, step)
-        except ValidationError as error:
-            MALFORMED.labels(record.topic).inc()
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            _log.error(
-                "malformed record passed over",
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                reason=f"{where}: {first['msg']}" if where else first["msg"],
-            )
-            return True
-        CONSUMED.labels(record.topic).inc()
-        return bool(done)
+        if found and not await _patiently(stop, step):
+            return False
+        CONSUMED.labels(self._topic).inc(len(found))
+        return True
 
     async def _commit(self, done: dict[TopicPartition, int]) -> None:
         try:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 from structlog.testing import capture_logs
 
-from responders import actions, keys, projections
+from responders import actions, keys, projections, tables, wanted
 from responders.control import ControlPublisher
 from responders.effects import Delivered, Outcome, Permanent, Retryable
 from responders.event_store import Store
-from responders.handle import Responder
+from responders.handle import Responder, Source, offsets_of
 from responders.policy import DEFAULT
 from schemas import topics
 from tests.responders.test_sender import SOON_S, until
@@ -175,3 +176,30 @@ async def test_what_is_confirmed_while_its_delivery_hangs_is_settled(engine: Eng
     assert await engine.publisher.run_once() == 0
     view = projections.incident(engine.store, incident.incident_id)
     assert [each.state for each in view.containments] == ["applied"]
+
+
+def test_answers_taken_in_together_come_to_what_they_do_one_by_one(
+    sqlite_store: Store, tmp_path: Path
+) -> None:
+    """A refusal before, one obeying, one obeying twice, one unknown, and a late refusal."""
+    engine = Engine(sqlite_store, tmp_path)
+    incident = actions.halt(engine.responder, "*", "alice")
+    with sqlite_store.reading() as connection:
+        (command,) = wanted.newest(connection)
+    fields = {**command.fields("test"), "schema": "agent.control/1", "key_id": "k", "signature": "s"}
+    refused = ack_of(fields, engine.clock(), enforcement_point="g0", result="refused", reason="old key")
+    applied = [ack_of(fields, engine.clock(), enforcement_point=f"g{number}") for number in range(1, 40)]
+    stranger = refused.model_copy(update={"command_id": "cmd-unknown"})
+    given = [refused, *applied, applied[0], stranger, refused]
+    sources = [Source(topics.ACKS, 0, offset) for offset in range(len(given))]
+    known = engine.responder.acks(list(zip(given, sources, strict=True)))
+    assert known == [ack is not stranger for ack in given]
+    view = projections.incident(sqlite_store, incident.incident_id)
+    facts = [event.type for event in view.log if event.type in ("containment_applied", "containment_refused")]
+    assert facts == ["containment_refused", "containment_applied"]
+    assert (view.containments[0].enforcement_point, view.containments[0].state) == ("g1", "applied")
+    with sqlite_store.reading() as connection:
+        assert wanted.due(connection, 10**15) == [], "confirmed"
+        kept = connection.execute(select(func.count()).select_from(tables.acks)).scalar_one()
+    assert kept == 40
+    assert offsets_of(sqlite_store, topics.ACKS) == {0: len(given)}
