@@ -22,7 +22,7 @@ from responders.lifecycle import (
     diagram,
 )
 from schemas import incident as log
-from schemas.control import ControlState, Target
+from schemas.control import EVERY_AGENT, ControlState, Target
 from schemas.detection import Detection, Severity
 from schemas.incident import Fact, IncidentEvent
 
@@ -198,9 +198,13 @@ class Incident:
 
     @property
     def worst(self) -> Detection | None:
-        """The newest detection of the incident's severity: what a person should read first."""
+        """The newest detection of the incident's severity: what a person should read first. Of a fleet's
+        incident one about the fleet: the others are its consequences.
+        """
         severe = [each for each in self.detections if each.severity == self.severity]
-        return severe[-1] if severe else next(iter(self.detections), None)
+        of_the_fleet = [each for each in severe if each.agent == self.agent == EVERY_AGENT]
+        found = of_the_fleet or severe or self.detections[:1]
+        return found[-1] if found else None
 
     def containment_of(self, target: Target) -> Containment | None:
         return self.containments.get(scope_of(target))

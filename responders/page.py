@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -107,9 +107,7 @@ def _facts(
     facts = [("Agent", agent), ("Severity", incident.severity)]
     if incident.session is not None:
         facts.append(("Session", incident.session))
-    facts.append(
-        ("Since", f"{_time(incident.onset)} ({_span(incident.onset, incident.opened_at)} before this page)")
-    )
+    facts.append(("Since", _began(incident)))
     if owner is not None:
         facts.append(("Owner", owner.owner))
     if detection is not None:
@@ -120,18 +118,26 @@ def _facts(
     return facts
 
 
+def _began(incident: Incident) -> str:
+    """When it began, and how long it went unnoticed, if it did."""
+    unnoticed = incident.opened_at - incident.onset
+    if unnoticed < timedelta(seconds=1):
+        return _time(incident.onset)
+    return f"{_time(incident.onset)} ({_span(incident.onset, incident.opened_at)} before this page)"
+
+
 def measured(detection: Detection) -> str:
     """The figure behind the sentence: what was seen, what is normal, where the limit lies, from how much."""
-    if detection.observed is None:
-        words = [detection.metric]
-    else:
-        words = [f"{detection.metric} {_amount(detection.metric, detection.observed)}"]
+    words = [detection.metric.removesuffix("_ms").removesuffix("_usd").replace("_", " ")]
+    if detection.observed is not None:
+        words[0] += f" {_amount(detection.metric, detection.observed)}"
     if detection.expected is not None:
         words.append(f"normally {_amount(detection.metric, detection.expected)}")
     # A share above 1 is no share: there the limit is one of evidence, which says nothing at 3 am.
     if detection.threshold is not None and not (_is_share(detection.metric) and detection.threshold > 1):
         words.append(f"limit {_amount(detection.metric, detection.threshold)}")
-    words.append(f"from {detection.sample_size} event{'s' if detection.sample_size != 1 else ''}")
+    if detection.sample_size != detection.observed:  # a count is of itself
+        words.append(f"from {detection.sample_size:,} event{'s' if detection.sample_size != 1 else ''}")
     return ", ".join(words)
 
 
@@ -142,6 +148,8 @@ def _is_share(metric: str) -> bool:
 def _amount(metric: str, value: float) -> str:
     if metric.endswith("_usd"):
         return f"${value:,.2f}"
+    if metric.endswith("_ms"):
+        return f"{value / 1000:,.3g} s" if value >= 1000 else f"{value:,.0f} ms"
     if _is_share(metric) and 0 <= value <= 1:
         return f"{value:.1%}"
     return f"{value:,.0f}" if value == round(value) else f"{value:,.3g}"

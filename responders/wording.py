@@ -71,7 +71,7 @@ SIGNS: Final[dict[Severity, str]] = {"critical": "🔴", "warning": "🟠", "inf
 def headline(detection: Detection) -> str:
     """Who and what, in one line: ``billing repeats the same call``."""
     what = HAPPENINGS.get(detection.detector, f"triggered {detection.detector.replace('_', ' ')}")
-    return f"{name_of(detection.agent)} {what}"
+    return f"{'Every agent' if detection.agent == EVERY_AGENT else detection.agent} {what}"
 
 
 def part_fails(part: str, cause: str, reason: str, pages: int, told: str | None) -> str:

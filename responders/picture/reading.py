@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from detectors.windows import Window, decode
 from schemas import topics
 from schemas.base import epoch_ms
+from schemas.control import EVERY_AGENT
 from schemas.detection import Detection
 from schemas.event import AgentEvent
 
@@ -52,18 +53,16 @@ async def windows(options: Mapping[str, Any], detection: Detection) -> list[Wind
         KafkaError: no broker, or no such topic.
     """
     since_ms = _since_ms(detection)
-    keys = {topics.agent_key(detection.tenant, detection.agent)}
-    if detection.agents:
-        keys = {detection.tenant.encode()}
+    fleet = detection.agent == EVERY_AGENT
+    key = detection.tenant.encode() if fleet else topics.agent_key(detection.tenant, detection.agent)
     found: list[Window] = []
     async with _consumer(options, topics.WINDOWS) as consumer:
         parts = sorted(part.partition for part in consumer.assignment())
-        for number in {_partition_of(key, parts, parts) for key in keys}:
-            part = _Partition(topics.WINDOWS, number)
-            start = await _offset_at(consumer, part, since_ms)
-            async for record in _read(consumer, part, start):
-                if record.key in keys:
-                    found += _windows_in(record.value, since_ms)
+        part = _Partition(topics.WINDOWS, _partition_of(key, parts, parts))
+        start = await _offset_at(consumer, part, since_ms)
+        async for record in _read(consumer, part, start):
+            if record.key == key:
+                found += _windows_in(record.value, since_ms)
     return found
 
 

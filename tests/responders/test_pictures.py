@@ -18,7 +18,7 @@ from PIL import Image
 
 from cli.broker import EmbeddedBroker
 from detectors.activity import Activity
-from detectors.windows import Mark, Window
+from detectors.windows import Mark, ProviderCalls, Window
 from responders.effects import Delivered, Retryable
 from responders.event_store import Store
 from responders.fake_slack import GOOD_TOKEN, FakeSlack, Fault
@@ -184,6 +184,21 @@ async def test_an_agents_windows_are_read_back_and_nobody_elses(broker: str) -> 
     await produce(broker, records)
     found = await reading.windows({"bootstrap_servers": broker}, refusing())
     assert [(each.agent, each.start_ms) for each in found] == [(each.agent, each.start_ms) for each in mine]
+
+
+@pytest.mark.embedded
+async def test_a_fleets_windows_show_its_providers(broker: str) -> None:
+    def fleet(second: int, errors: int) -> Window:
+        made = window(second, 0, agent="")
+        made.parts, made.providers = {}, {"openai": ProviderCalls(10, errors)}
+        return made
+
+    made = [fleet(second, 9 if second > 20 else 0) for second in range(30)]
+    await produce(broker, [(topics.WINDOWS, each.key.encode(), each.encode()) for each in made])
+    seen = refusing(detector="provider_outage", agent="*", metric="openai")
+    found = await reading.windows({"bootstrap_servers": broker}, seen)
+    assert len(found) == 30
+    assert size_of(signal_plot.draw(seen, found, []))[0] > 0
 
 
 @pytest.mark.embedded
