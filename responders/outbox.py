@@ -27,7 +27,9 @@ from responders.effects import (
     UpdatePage,
 )
 
-LEASE_MS: Final = 30_000
+LEASE_MS: Final = 10_000
+RENEW_MS: Final = 3_000
+"""So often a sender that is alive asks for its rows anew: one that is frozen loses them within the lease."""
 FIRST_RETRY_MS: Final = 500
 NO_ANSWER: Final = "no answer so far"
 LONGEST_RETRY_MS: Final = 30_000
@@ -36,7 +38,7 @@ _KINDS: Final = {kind.__name__: kind for kind in (Page, UpdatePage, ShowPicture,
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A row that is ours until the lease runs out.
+    """A row that is ours until the lease runs out, which `renew` puts off.
 
     ``in_doubt``: an earlier attempt may have been carried out.
     """
@@ -125,6 +127,14 @@ def troubles_of(connection: Connection, incident_id: str) -> dict[tuple[str, str
     )
     effects = [(json.loads(row.effect), row.last_error) for row in rows]
     return {(effect["page"], effect["channel"]): error or NO_ANSWER for effect, error in effects}
+
+
+def renew(connection: Connection, claimed: Sequence[Claimed], now_ms: int) -> None:
+    """The lease of rows that are still ours begins anew."""
+    box = tables.outbox
+    for each in claimed:
+        is_ours = (box.c.row_id == each.row_id, box.c.token == each.token, box.c.status == "claimed")
+        connection.execute(update(box).where(*is_ours).values(lease_until_ms=now_ms + LEASE_MS))
 
 
 def settle(connection: Connection, claimed: Claimed, outcome: Outcome, now_ms: int) -> bool:

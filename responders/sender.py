@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol, TypeVar
@@ -33,14 +33,14 @@ from responders.effects import (
 from responders.handle import Responder
 from responders.incident import Incident
 from responders.metrics import EDITS, PAGES, PICTURES
-from responders.outbox import Claimed
+from responders.outbox import RENEW_MS, Claimed
 from responders.page import Message, render
 from responders.picture.pictures import DrawsPictures, ShowsPictures
 from schemas.base import epoch_ms
 from schemas.incident import IncidentEvent
 
 SEND_WITHIN_S: Final = 20.0
-"""What a channel has for one page. Less than the lease: the row must not be someone else's meanwhile."""
+"""What a channel has for one page. The row stays ours meanwhile: its lease is renewed."""
 FULL_AT: Final = 2
 """A destination with so many rows under way gets no more for now."""
 STORE_AT_ONCE: Final = 4
@@ -106,7 +106,8 @@ class Sender:
         self._pictures = pictures
         self._incident_log = log
         self._send_within_s = send_within_s
-        self._under_way: dict[asyncio.Task[None], str] = {}
+        self._under_way: dict[asyncio.Task[None], Claimed] = {}
+        self._renewed_ms = 0
         self._store_turns = asyncio.Semaphore(STORE_AT_ONCE)
         self._paged: dict[str, deque[int]] = {}
 
@@ -119,19 +120,29 @@ class Sender:
         for task in [task for task in self._under_way if task.done()]:
             del self._under_way[task]
             task.result()
-        counts = Counter(self._under_way.values())
-        full = [destination for destination, count in counts.items() if count >= FULL_AT]
-        now_ms = epoch_ms(self._responder.clock())
-        claimed = await self._in_store(
-            lambda: self._responder.store.transact(
-                lambda connection: outbox.claim(connection, now_ms, limit, without=full)
-            )
-        )
+        claimed = await self._in_store(lambda: self._claim(list(self._under_way.values()), limit))
         for each in claimed:
             task = asyncio.ensure_future(self._carry_out(each))
-            self._under_way[task] = outbox.destination_of(each.effect)
+            self._under_way[task] = each
             task.add_done_callback(lambda _: ended())
         return len(claimed)
+
+    def _claim(self, held: Sequence[Claimed], limit: int) -> list[Claimed]:
+        """More rows, and once in a while those we have for longer."""
+        counts = Counter(outbox.destination_of(each.effect) for each in held)
+        full = [destination for destination, count in counts.items() if count >= FULL_AT]
+        now_ms = epoch_ms(self._responder.clock())
+        renews = bool(held) and now_ms - self._renewed_ms >= RENEW_MS
+
+        def work(connection: Connection) -> list[Claimed]:
+            if renews:
+                outbox.renew(connection, held, now_ms)
+            return outbox.claim(connection, now_ms, limit, without=full)
+
+        claimed = self._responder.store.transact(work)
+        if renews or not held:
+            self._renewed_ms = now_ms
+        return claimed
 
     async def finish(self) -> None:
         """Wait for everything under way. Raises what went wrong with it."""

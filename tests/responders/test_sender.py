@@ -9,19 +9,21 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from responders import keys
+from responders import keys, projections
 from responders.control import ControlPublisher
 from responders.effects import Delivered, Outcome
 from responders.event_store import Store
 from responders.handle import Responder
 from responders.incident_log import KafkaIncidentLog
+from responders.outbox import LEASE_MS, RENEW_MS
 from responders.page import Message
 from responders.policy import DEFAULT, Policy
 from responders.sender import Outgoing, PageChannel, Sender
-from responders.service import Work, carry_out
+from responders.service import POLL_MS, STOP_WITHIN_S, Work, carry_out
 from tests.responders.world import Clock, KeptBus, detection
 
 SOON_S = 5.0
@@ -97,7 +99,7 @@ def quick() -> Stub:
 
 
 def world(
-    store: Store, clock: Clock, channels: Mapping[str, PageChannel], **limits: float
+    store: Store, clock: Clock, channels: Mapping[str, PageChannel], **limits: Any
 ) -> tuple[Responder, KeptBus, Sender]:
     responder, bus = Responder(store, pages_to(*channels), clock), KeptBus()
     return responder, bus, Sender(responder, channels, KafkaIncidentLog(bus), **limits)
@@ -168,3 +170,32 @@ async def test_a_channel_gets_as_many_pages_a_minute_as_the_policy_allows(
         clock.pass_seconds(60)
     assert taken == [3, 6, 7, 7]
     assert set(Counter(quick.got).values()) == {1}
+
+
+async def test_a_row_stays_with_the_sender_that_works_on_it_and_goes_on_when_that_is_frozen(
+    sqlite_store: Store, clock: Clock, stuck: Stub
+) -> None:
+    responder, _, sender = world(sqlite_store, clock, {"stuck": stuck})
+    _, _, other = world(sqlite_store, clock, {"stuck": (taken_over := Stub("stuck"))})
+    opened(responder, 1)
+    await sender.start_due(lambda: None)
+    for _ in range(10):
+        clock.pass_seconds(LEASE_MS / 2_000)
+        assert await sender.start_due(lambda: None) == 0
+        assert await other.start_due(lambda: None) == 0
+    clock.pass_seconds(LEASE_MS / 1_000 + 1)
+    assert await other.start_due(lambda: None) > 0
+    await asyncio.sleep(0)
+    taken_over.open.set()
+    await other.finish()
+    stuck.open.set()
+    await sender.finish()
+    assert len(taken_over.got) == 1
+    incident = projections.incidents(sqlite_store)[0]
+    view = projections.incident(sqlite_store, incident.incident_id)
+    assert [event.type for event in view.log].count("page_delivered") == 1
+
+
+def test_another_responder_takes_over_within_a_quarter_of_a_minute() -> None:
+    assert LEASE_MS + POLL_MS <= 15_000 - 2_000
+    assert RENEW_MS + STOP_WITHIN_S * 1_000 < LEASE_MS
