@@ -254,8 +254,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             fleet.heard()
             rounds = []
             for number in range(options.rounds):
-                # Who has just been told something asks about the other partitions alone until that is answered:
-                # in a real agent half a second, here `IDLE_FETCH_MS`.
+                # Who has just been told something asks about the other partitions alone until that is
+                # answered: in a real agent half a second, here `IDLE_FETCH_MS`.
                 time.sleep(IDLE_FETCH_MS / 1000 + SETTLED_S)
                 console.print(f"global stop {number + 1} of {options.rounds}")
                 rounds.append(one_round(fleet, address, folder / "data"))
