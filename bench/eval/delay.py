@@ -28,8 +28,8 @@ Found = dict[tuple[int, int, int, bool], list[Records]]
 class Plan:
     """How much is run. Twenty thousand observations are what the engine's reference remembers."""
 
-    runs: int = 120
-    null_runs: int = 120
+    runs: int = 80
+    null_runs: int = 80
     null_length: int = 8_000
     optimal_runs: int = 1_500
     references: tuple[int, ...] = (500, 2_000, 5_000, 20_000)

@@ -18,7 +18,7 @@ from detectors.sequential.mean import MeanChange
 from detectors.sequential.rate import RateChange
 
 BATCH = 10
-BEYOND = 1e6
+BEYOND = 1e5
 """No level is set so high: a stream need not be scored further."""
 
 
