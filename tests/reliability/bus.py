@@ -59,6 +59,10 @@ class Bus:
             run_apart(self._produce(records))
             self._loaded = records
 
+    def empty(self, *names: str) -> None:
+        """What is in these topics goes; offsets go on."""
+        run_apart(self._empty(names))
+
     def ends(self, topic: str) -> dict[int, int]:
         return self.broker.end_offsets(topic)
 

@@ -49,8 +49,9 @@ def environment(bootstrap: str, group: str, data_dir: Path, **settings: object) 
 class StreamWorker:
     """One worker at a time, which may be started again; every start writes to the same log."""
 
-    def __init__(self, env: Mapping[str, str], log: Path) -> None:
+    def __init__(self, env: Mapping[str, str], log: Path, command: Sequence[str] = COMMAND) -> None:
         self._env = dict(env)
+        self._command = command
         self.log = log
         self.child: Child | None = None
         self._begins = 0
@@ -66,7 +67,7 @@ class StreamWorker:
 
     def start(self) -> None:
         self._begins = self.log.stat().st_size if self.log.exists() else 0
-        self.child = Child(COMMAND, log=self.log, env=self._env, cwd=REPOSITORY)
+        self.child = Child(self._command, log=self.log, env=self._env, cwd=REPOSITORY)
 
     def await_ready(self) -> None:
         """Until READY is printed, by this start and not by one before."""
