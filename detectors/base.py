@@ -14,6 +14,7 @@ import msgspec
 import xxhash
 
 from detectors.activity import Activity
+from detectors.bounded import DIGEST_BYTES
 from detectors.control import Halts, Held
 from detectors.profile import AgentProfile, Profiles
 from detectors.slices import Makeup
@@ -107,8 +108,10 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def name_hash(name: str) -> bytes:
-    """Eight bytes for a name, so that state does not grow with its length."""
-    return xxhash.xxh64_digest(name.encode())
+    """Four bytes for a name, so that state does not grow with its length. Among the hundreds of names that a
+    session holds, one in some ten million is taken for another.
+    """
+    return xxhash.xxh64_digest(name.encode())[:DIGEST_BYTES]
 
 
 class Beginning(msgspec.Struct, array_like=True):

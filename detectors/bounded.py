@@ -12,7 +12,8 @@ T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
 
-DIGEST_BYTES = 8
+DIGEST_BYTES = 4
+"""Of a name, where many are kept (`detectors.base.name_hash`)."""
 
 
 def find_recent(items: list[T], match: Callable[[T], bool]) -> T | None:
@@ -33,8 +34,8 @@ def add_recent(items: list[T], item: T, limit: int) -> T:
 
 
 def remember(known: bytes, digest: bytes, limit: int) -> bytes:
-    """`known`, joined eight-byte digests, with one more; at most the last `limit` of them."""
-    return (known + digest)[-DIGEST_BYTES * limit :]
+    """`known`, joined digests of one length, with one more; at most the last `limit` of them."""
+    return (known + digest)[-len(digest) * limit :]
 
 
 def put(mapping: dict[K, V], key: K, value: V, limit: int) -> None:

@@ -22,6 +22,7 @@ from detectors.base import (
     name_hash,
     slot,
 )
+from detectors.bounded import DIGEST_BYTES
 from detectors.records import AGENT_PREFIX, OpenWindows, Progress, SessionRecord
 from detectors.registry import SESSION
 from detectors.slices import Slicer, remember_makeup, slice_key
@@ -36,10 +37,10 @@ SessionPipelineOutput = Detection | Window | Mark | SessionSummary | Fact
 NONE: Final[tuple[SessionPipelineOutput, ...]] = ()
 HOUR_MS: Final = 3_600_000
 NEVER: Final = float("inf")
-DIGEST_BYTES: Final = 6
-SEEN_BYTES: Final = DIGEST_BYTES * 192
-SEEN_STEP_BYTES: Final = DIGEST_BYTES * 16
-MAX_DECLARED_BYTES: Final = 8 * 512
+ID_BYTES: Final = 6
+SEEN_BYTES: Final = ID_BYTES * 192
+SEEN_STEP_BYTES: Final = ID_BYTES * 16
+MAX_DECLARED_BYTES: Final = DIGEST_BYTES * 512
 MAX_AGENTS: Final = 16
 MAX_JUDGED: Final = 2
 REFUSAL_ECHO: Final = 5
@@ -345,7 +346,7 @@ class SessionPipeline:
             if not record.dirty:
                 record.dirty = True
                 self._dirty_sessions.append(record)
-        digest = xxh64_digest(event_id.encode())[:DIGEST_BYTES]
+        digest = xxh64_digest(event_id.encode())[:ID_BYTES]
         seen = record.seen
         if digest in seen:
             if self._checkpointed:

@@ -7,11 +7,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from detectors.base import name_hash
+from detectors.bounded import DIGEST_BYTES
 from detectors.records import SessionRecord
 from detectors.summary import AgentUse, Fact, FactKind, Lesson, SessionSummary, credential_hash
 from schemas.detection import Detection
 
-MAX_CREDENTIALS_BYTES: Final = 8 * 16
+MAX_CREDENTIALS_BYTES: Final = DIGEST_BYTES * 32
 HEALTHY: Final = frozenset({"completed", "escalated"})
 # Default caps and forecasts are guesses, which what is learned replaces; what is merely new is there to be
 # learned. A session in which no more than these was found teaches all the same.

@@ -27,8 +27,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import msgspec
+from xxhash import xxh64_digest
 
-from detectors.base import HALT, NOTHING, Beginning, FleetContext, name_hash
+from detectors.base import HALT, NOTHING, Beginning, FleetContext
 from detectors.bounded import put, remember
 from detectors.fleet.tree import Node, row_of
 from detectors.summary import Fact
@@ -64,7 +65,7 @@ class SpawnStorm:
         reported: bytes = b""
 
     def update(self, state: State, fact: Fact, context: FleetContext) -> Iterable[Detection]:
-        session, parent = name_hash(fact.session), name_hash(fact.parent_session or "")
+        session, parent = _hash(fact.session), _hash(fact.parent_session or "")
         if session in state.nodes or session == parent:
             return NOTHING
         put(state.nodes, session, Node(parent, fact.agent, fact.time_ms), MAX_SESSIONS)
@@ -121,7 +122,7 @@ class SpawnStorm:
         self, state: State, what: str, count: int, limits: tuple[int, int], said: str, context: FleetContext
     ) -> list[Detection]:
         critical = count == limits[1]
-        mark = name_hash(f"{what}/{critical}")
+        mark = _hash(f"{what}/{critical}")
         if mark in state.reported:
             return []
         state.reported = remember(state.reported, mark, MAX_REPORTED)
@@ -137,3 +138,7 @@ class SpawnStorm:
             suggested=HALT if critical else None,
         )
         return [found]
+
+
+def _hash(name: str) -> bytes:
+    return xxh64_digest(name.encode())

@@ -32,7 +32,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from detectors.base import HALT, NOTHING, SessionContext, name_hash
-from detectors.bounded import remember
+from detectors.bounded import DIGEST_BYTES, remember
 from detectors.failures import kind_of
 from detectors.summary import credential_hash
 from schemas.detection import Detection
@@ -125,7 +125,7 @@ class CredentialMisuse:
     ) -> list[Detection]:
         trigger = f"{trigger}/{context.agent}"
         mark = name_hash(trigger)
-        if mark in state.reported or len(state.reported) >= 8 * MAX_REMEMBERED:
+        if mark in state.reported or len(state.reported) >= DIGEST_BYTES * MAX_REMEMBERED:
             return []
         state.reported += mark
         found = context.detection(

@@ -21,10 +21,11 @@ from typing import ClassVar
 import msgspec
 
 from detectors.base import HALT, NOTHING, SessionContext, name_hash
+from detectors.bounded import DIGEST_BYTES
 from schemas.detection import Detection
 from schemas.event import ToolCall
 
-MAX_REPORTED_BYTES = 8 * 32
+MAX_REPORTED_BYTES = DIGEST_BYTES * 32
 
 
 @dataclass(frozen=True, slots=True)
