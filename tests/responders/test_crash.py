@@ -1,11 +1,16 @@
-"""A responder that dies at any step: after a restart nothing is lost and nothing is doubled."""
+"""A responder that dies at any step: after a restart nothing is lost and nothing is doubled.
+
+The longer lives are those of what waits for people or time: approvals, escalations, silences, storms.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ import pytest
 
 from responders import actions, keys, projections
 from responders.control import ControlPublisher
+from responders.decide import ActionRefused
 from responders.event_store import Store
 from responders.fake_slack import GOOD_TOKEN, FakeSlack, Fault
 from responders.handle import Responder
@@ -21,15 +27,14 @@ from responders.incident_log import KafkaIncidentLog
 from responders.keys import Keys
 from responders.outbox import LEASE_MS
 from responders.policy import DEFAULT
+from responders.projections import IncidentView
 from responders.sender import Sender
 from responders.slack.channel import SlackChannel
+from tests.reliability.counts import FULL
 from tests.responders.world import Clock, KeptBus, ack_of, detection
 
 STEPS = 66
 """At least as many as there are steps in an undisturbed life."""
-
-
-FULL = os.environ.get("WATCHKEEPER_RELIABILITY") == "full"
 
 
 class Crash(BaseException):
@@ -187,7 +192,8 @@ async def test_a_broker_that_is_down_gets_the_command_when_it_is_back(world: Wor
 
 async def test_a_command_is_published_ever_more_slowly_until_it_is_confirmed(world: World) -> None:
     world.responder.detection(detection())
-    gaps, last = [], world.clock()
+    gaps: list[float] = []
+    last = world.clock()
     while len(gaps) < 9:
         if await world.publisher.run_once():
             gaps.append((world.clock() - last).total_seconds())
@@ -223,3 +229,132 @@ async def test_only_a_person_lifts_and_the_operator_key_signs_it(world: World) -
     halt, run = world.bus.commands()
     assert (halt["key_id"].split("-")[0], run["key_id"].split("-")[0]) == ("engine", "operator")
     assert (run["state"]["mode"], run["epoch"] > halt["epoch"]) == ("run", True)
+
+
+EVERY = 1 if FULL else 15
+"""Of the steps of the longer lives."""
+
+
+async def approval(world: World) -> None:
+    """An agent as a whole may be halted only when a person says so."""
+    await see(world, 1)
+    await world.drain()
+    with contextlib.suppress(ActionRefused):  # it was approved before the death
+        await asyncio.to_thread(actions.approve, world.responder, only(world).incident_id, "alice")
+    await world.drain()
+    for command in world.bus.commands():
+        await asyncio.to_thread(world.responder.ack, ack_of(command, world.clock()))
+    await passes(world, 30)
+
+
+async def escalation(world: World) -> None:
+    """Nobody answers, and the chain goes to its end."""
+    await see(world, 1, suggested=None)
+    await world.drain()
+    await passes(world, 601)
+    await passes(world, 1_201)
+
+
+async def silence(world: World) -> None:
+    """What was kept back is told when the silence is over."""
+    if not projections.incidents(world.store):
+        await asyncio.to_thread(actions.silence, world.responder, "agent-*", "bob", 20)
+    await see(world, 1, suggested=None)
+    await world.drain()
+    await passes(world, 1_201)
+
+
+async def storm(world: World) -> None:
+    """More at once than pages a minute allow: the rest is told together."""
+    limit = world.responder.policy.storm.model_copy(update={"pages_a_minute": 2})
+    world.responder.policy = world.responder.policy.model_copy(update={"storm": limit})
+    await see(world, 4, suggested=None)
+    await world.drain()
+    await passes(world, 61)
+
+
+@dataclass(frozen=True)
+class Life:
+    """``steps`` are at least as many as there are in it undisturbed, and not many more."""
+
+    work: Callable[[World], Awaitable[None]]
+    steps: int
+    pages: tuple[str, ...]
+
+
+LIVES = {
+    "approval": Life(approval, 85, ("opened",)),
+    "escalation": Life(escalation, 100, ("opened", "escalated:1", "escalated:2")),
+    "silence": Life(silence, 50, ("opened",)),
+    "storm": Life(storm, 140, ("opened", "opened", "digest:1", "digest:2")),
+}
+DEATHS = [(name, at) for name, life in LIVES.items() for at in range(1, life.steps + 1, EVERY)]
+
+
+async def see(world: World, count: int, **changes: object) -> None:
+    for number in range(count):
+        found = detection(f"d-{number}", agent=f"agent-{number}", session=None, **changes)
+        await asyncio.to_thread(world.responder.detection, found)
+
+
+async def passes(world: World, seconds: float) -> None:
+    world.clock.pass_seconds(seconds)
+    await asyncio.to_thread(world.responder.fire_timers)
+    await world.drain()
+
+
+def everything(world: World) -> list[IncidentView]:
+    rows = projections.incidents(world.store)
+    return [projections.incident(world.store, row.incident_id) for row in rows]
+
+
+def only(world: World) -> IncidentView:
+    (incident,) = everything(world)
+    return incident
+
+
+def posted(fake: FakeSlack) -> Counter[str]:
+    metadata = [each.metadata for each in fake.messages if each.metadata]
+    return Counter(each["event_payload"]["page_key"] for each in metadata)
+
+
+def assert_told_once(world: World, fake: FakeSlack) -> None:
+    wanted = []
+    for incident in everything(world):
+        assert [event.version for event in incident.log] == list(range(1, incident.version + 1))
+        assert {page.state for page in incident.pages} <= {"delivered"}
+        wanted += [f"page:{incident.incident_id}:{page.page}:{page.channel}" for page in incident.pages]
+    assert posted(fake) == Counter(wanted)
+
+
+@pytest.mark.parametrize("name", LIVES)
+async def test_an_undisturbed_longer_life_is_the_measure(world: World, slack: FakeSlack, name: str) -> None:
+    life = LIVES[name]
+    await life.work(world)
+    assert_told_once(world, slack)
+    told = sorted(key.split(":", 2)[2].removesuffix(":slack:#incidents") for key in posted(slack))
+    assert told == sorted(life.pages)
+    assert world.store.steps <= life.steps <= world.store.steps * 2
+
+
+@pytest.mark.parametrize(("name", "die_at"), DEATHS)
+async def test_a_death_at_any_step_of_a_longer_life_neither_loses_nor_doubles(
+    world: World,
+    slack: FakeSlack,
+    name: str,
+    die_at: int,
+) -> None:
+    life = LIVES[name]
+    world.store.die_at = die_at
+    with contextlib.suppress(Crash):
+        await life.work(world)
+    world.store.die_at = None
+    world.clock.pass_seconds(LEASE_MS / 1000 + 1)
+    world.start()
+    await life.work(world)
+    assert_told_once(world, slack)
+    told = Counter(key.split(":", 2)[2].removesuffix(":slack:#incidents") for key in posted(slack))
+    assert told >= Counter(life.pages)
+    if name == "approval":
+        assert [event.type for event in only(world).log].count("containment_issued") == 1
+        assert only(world).state == "mitigated"
