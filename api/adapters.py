@@ -64,7 +64,11 @@ class ResponderActions:
     def control(self, order: ControlOrder, person: str) -> JsonObject:
         if order.state is None:
             lifted = self._responder.lift(person, Lift(order.target, order.reason))
-            return {"targets": [target.model_dump(mode="json", exclude_none=True) for target in lifted]}
+            wider = actions.still_held_by(self._responder, order.target)
+            return {
+                "targets": [target.model_dump(mode="json", exclude_none=True) for target in lifted],
+                "still_held_by": [target.model_dump(mode="json", exclude_none=True) for target in wider],
+            }
         return _told(self._responder.contain(person, Contain(order.target, order.state, order.reason)))
 
 

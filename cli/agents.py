@@ -10,6 +10,7 @@ import typer
 from aiokafka.errors import KafkaError
 from rich.table import Table
 
+from cli.acting import must_exist
 from cli.common import Bootstrap, Config, DataDir, Json, print_json, settings_from, stdout
 from cli.errors import UserError
 from config.settings import Settings
@@ -35,6 +36,7 @@ def agents(
     from responders import actions
 
     settings = settings_from(config, data_dir, bootstrap)
+    must_exist(settings)
     responder = actions.connect(settings)
     try:
         rows = StoreIncidents(responder.store, asyncio.run(_health(settings))).agents()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.acting import person, responder_of
-from cli.common import Config, DataDir, Json, print_json, stdout
+from cli.acting import NOT_TAKEN, person, responder_of, taken_up
+from cli.common import Config, DataDir, Json, print_json, say, stdout
 from cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,8 +43,9 @@ def halt(
         bool, typer.Option("--all", help="The global stop: every agent of the tenant.")
     ] = False,
     tenant: Annotated[
-        str, typer.Option("--tenant", help="With --all: whose agents; '*' for those of every tenant.")
-    ] = "default",
+        str | None,
+        typer.Option("--tenant", help="With --all: whose agents; '*' for those of every tenant.  [default]"),
+    ] = None,
     reason: Reason = "ordered by hand",
     config: Config = None,
     data_dir: DataDir = None,
@@ -55,7 +56,10 @@ def halt(
 
     if (target is None) != everyone:
         raise UserError("say whom: watchkeeper halt TENANT/AGENT, or watchkeeper halt --all")
-    _order(target or f"{tenant}/*", ControlState(mode="halt"), reason, config, data_dir, as_json)
+    if tenant is not None and (not everyone or "/" in tenant):
+        raise UserError("--tenant takes a tenant's name and goes with --all: else write halt TENANT/AGENT")
+    whom = f"{'default' if tenant is None else tenant}/*" if target is None else target
+    _order(whom, ControlState(mode="halt"), reason, config, data_dir, as_json)
 
 
 def degrade(
@@ -136,13 +140,30 @@ def resume(
     The global stop is lifted with: watchkeeper resume 'TENANT/*'
     """
     from responders import actions
+    from responders.containment import parse_target
+    from responders.wording import resumed
 
     with responder_of(config, data_dir) as responder:
         released = actions.resume(responder, target, person(), reason)
+        asked = parse_target(target)
+        wider = actions.still_held_by(responder, asked)
+        taken = taken_up(responder, released or (asked,))
     if as_json:
-        print_json({"targets": [each.model_dump(mode="json", exclude_none=True) for each in released]})
+        print_json(
+            {
+                "targets": [each.model_dump(mode="json", exclude_none=True) for each in released],
+                "still_held_by": [each.model_dump(mode="json", exclude_none=True) for each in wider],
+                "on_the_bus": taken,
+            }
+        )
     else:
-        stdout.print(f"{', '.join(each.key for each in released)} may run again", soft_wrap=True)
+        stdout.print(
+            resumed(asked.key, [each.key for each in released], [each.key for each in wider]),
+            soft_wrap=True,
+            markup=False,
+        )
+    if not taken:
+        say(NOT_TAKEN)
 
 
 def _order(
@@ -159,7 +180,8 @@ def _order(
 
     with responder_of(config, data_dir) as responder:
         done = actions.contain(responder, target, state, person(), reason)
-    whom = parse_target(target)
+        whom = parse_target(target)
+        taken = taken_up(responder, [whom])
     wanted = _wanted(done, whom, state)
     if as_json:
         print_json(
@@ -167,12 +189,17 @@ def _order(
                 "incident_id": done.incident_id,
                 "target": whom.model_dump(mode="json", exclude_none=True),
                 "wanted": wanted.model_dump(mode="json", exclude_none=True),
+                "on_the_bus": taken,
             }
         )
-        return
-    name = whom.key if whom.agent != "*" else f"every agent of {_tenants(whom.tenant)}"
-    look = f"see watchkeeper incident {done.incident_id}"
-    stdout.print(f"{name} is to {describe(wanted)} ({done.incident_id}); {look}", soft_wrap=True)
+    else:
+        name = whom.key if whom.agent != "*" else f"every agent of {_tenants(whom.tenant)}"
+        look = f"see watchkeeper incident {done.incident_id}"
+        stdout.print(
+            f"{name} is to {describe(wanted)} ({done.incident_id}); {look}", soft_wrap=True, markup=False
+        )
+    if not taken:
+        say(NOT_TAKEN)
 
 
 def _wanted(incident: Incident, target: Target, ordered: ControlState) -> ControlState:

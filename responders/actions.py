@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Final
 
 from config.settings import Settings
-from responders import causes, channels, policy
+from responders import causes, channels, policy, wanted
 from responders.causes import SILENCE_ID
 from responders.containment import RUNGS, TargetError, parse_target
 from responders.decide import (
@@ -34,7 +34,7 @@ from responders.handle import Responder, Silenced
 from responders.incident import Incident
 from responders.migrations import upgrade
 from responders.policy import Policy
-from schemas.control import EVERY_AGENT, ControlState, Rung, Target
+from schemas.control import EVERY_AGENT, EVERY_TENANT, ControlState, Rung, Target
 
 _BY_HAND: Final = "ordered by hand"
 _INCIDENT: Final = re.compile(r"INC-[A-Z2-7]{10}$", re.IGNORECASE)
@@ -163,11 +163,25 @@ def contain(
 
 
 def resume(responder: Responder, target: str, person: str, reason: str = _BY_HAND) -> tuple[Target, ...]:
-    """Let ``target`` and its sessions run again, whoever holds them. Whom that was about.
+    """Let ``target`` and its sessions run again, whoever holds them. Whom that was about: nobody, when
+    nothing held it.
 
     Needs the operator's key, which the service that publishes has. The global stop is lifted apart (``*``).
     """
     return responder.lift(person, Lift(_target(target), reason))
+
+
+def still_held_by(responder: Responder, asked: Target) -> tuple[Target, ...]:
+    """What is held and has ``asked`` in it: the agent of a session, every agent of its tenant, everybody.
+    Until that is resumed too, ``asked`` does not run.
+    """
+    wider = [
+        Target(tenant=tenant, agent=EVERY_AGENT) for tenant in dict.fromkeys((asked.tenant, EVERY_TENANT))
+    ]
+    if asked.session is not None:
+        wider.insert(0, Target(tenant=asked.tenant, agent=asked.agent))
+    with responder.store.reading() as connection:
+        return tuple(each for each in wider if each != asked and wanted.incidents_holding(connection, each))
 
 
 def _typed(incident_id: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
@@ -27,18 +27,9 @@ def make_engine(url: str) -> Engine:
     Raises:
         StoreError: the URL is not one of SQLite or PostgreSQL, or SQLite's folder cannot be made.
     """
-    try:
-        parsed = make_url(url)
-        if parsed.drivername in ("postgresql", "postgres"):
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        if parsed.get_backend_name() == "postgresql":
-            return create_engine(parsed, pool_pre_ping=True, pool_size=8)
-        if parsed.get_backend_name() != "sqlite":
-            raise StoreError(f"no store on {parsed.get_backend_name()}: use a sqlite or postgresql URL")
-    except (ArgumentError, NoSuchModuleError):
-        raise StoreError(
-            "WATCHKEEPER_DATABASE__URL is not a database URL: use sqlite:///file or postgresql://…"
-        ) from None
+    parsed = _parsed(url)
+    if parsed.get_backend_name() == "postgresql":
+        return create_engine(parsed, pool_pre_ping=True, pool_size=8)
     if not parsed.database or parsed.database == ":memory:":
         raise StoreError("the store needs a file: use sqlite:///file")
     folder = Path(parsed.database).parent
@@ -50,6 +41,26 @@ def make_engine(url: str) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file that SQLite keeps the store in; None for a store on PostgreSQL. Raises StoreError."""
+    parsed = _parsed(url)
+    return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        if parsed.drivername in ("postgresql", "postgres"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        if parsed.get_backend_name() not in ("postgresql", "sqlite"):
+            raise StoreError(f"no store on {parsed.get_backend_name()}: use a sqlite or postgresql URL")
+    except (ArgumentError, NoSuchModuleError):
+        raise StoreError(
+            "WATCHKEEPER_DATABASE__URL is not a database URL: use sqlite:///file or postgresql://…"
+        ) from None
+    return parsed
 
 
 def memory_engine() -> Engine:

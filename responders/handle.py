@@ -330,7 +330,9 @@ class Responder:
         return self.store.transact(work)
 
     def lift(self, person: str, action: Lift) -> tuple[Target, ...]:
-        """Let a target run: every incident lets go of it and of its sessions. Whom that was about."""
+        """Let a target run: every incident lets go of it and of its sessions. Whom that was about: nobody,
+        when nothing held it, which is then told anew that it may run.
+        """
 
         return self.store.transact(lambda connection: self._lift(connection, person, action))
 
@@ -340,7 +342,7 @@ class Responder:
             self._decide(connection, PersonActs(person, action), incident_id, self.clock())
         if not held:
             self._run_anyway(connection, action)
-        return tuple(dict.fromkeys(target for _, target in held)) or (action.target,)
+        return tuple(dict.fromkeys(target for _, target in held))
 
     def silence(
         self, person: str, target: Target, detector: str | None, until: datetime, reason: str

@@ -186,6 +186,14 @@ def published(connection: Connection, command: WantedCommand, again_at_ms: int) 
     )
 
 
+def on_the_bus(connection: Connection, target: Target) -> bool:
+    """Whether the broker has taken the newest command of exactly this target."""
+    status = connection.execute(
+        select(tables.targets.c.status).where(tables.targets.c.scope == scope_of(target))
+    ).scalar_one_or_none()
+    return status in ("published", "confirmed")
+
+
 def confirm(connection: Connection, command_id: str) -> None:
     """An enforcement point obeys the command: it need not be published again."""
     connection.execute(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -150,6 +151,25 @@ _DIRECTIONS: Final = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066
 def literal(text: str) -> str:
     """One line that mrkdwn shows as it is: for a name or a sentence from outside."""
     return escape(one_line(text))
+
+
+def resumed(asked: str, released: Sequence[str], still_held_by: Sequence[str]) -> str:
+    """What came of letting ``asked`` run again; all are keys of targets.
+
+    >>> resumed("a/b", ["a/b", "a/b/s"], [])
+    'a/b, a/b/s may run again'
+    >>> resumed("a/b", [], ["a/*"])
+    "nothing held a/b itself, but a/* is still held: until watchkeeper resume 'a/*' it does not run"
+    """
+    if released:
+        said = f"{', '.join(released)} {'is let go' if still_held_by else 'may run again'}"
+    else:
+        said = f"nothing held {asked}{' itself' if still_held_by else ''}"
+    if still_held_by:
+        what = " and ".join(still_held_by)
+        order = " and ".join(f"watchkeeper resume {shlex.quote(each)}" for each in still_held_by)
+        return f"{said}, but {what} is still held: until {order} it does not run"
+    return said if released else f"{said}; it is told once more that it may run"
 
 
 def name_of(agent: str) -> str:

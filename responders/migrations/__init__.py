@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from responders.database import READ, StoreError, make_engine
+from responders.database import READ, StoreError, make_engine, sqlite_file
 
 _ALONE = Lock()
 """Alembic keeps its environment in module globals; other processes are kept out by the database."""
@@ -51,6 +51,16 @@ def revisions(url: str) -> tuple[str | None, str | None]:
     finally:
         engine.dispose()
     return present, ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def exists(url: str) -> bool:
+    """Whether there is a store at ``url``, made by whatever runs the engine. Makes none.
+
+    Raises:
+        StoreError: the database cannot be reached.
+    """
+    file = sqlite_file(url)
+    return (file is None or file.is_file()) and revisions(url)[0] is not None
 
 
 def _config() -> Config:

@@ -8,12 +8,13 @@ from typing import Final
 from slack_sdk.models.blocks import MarkdownTextObject, SectionBlock
 
 from responders import actions, projections
+from responders.containment import parse_target
 from responders.handle import Responder
 from responders.incident import Incident
 from responders.projections import IncidentRow
 from responders.slack.interactions import COMMAND, Answer
 from responders.slack.slash import USAGE, Order, Unreadable, Verb
-from responders.wording import SIGNS, ago, literal
+from responders.wording import SIGNS, ago, literal, resumed
 
 _BY_COMMAND: Final = "typed in Slack"
 _LISTED: Final = 12
@@ -34,7 +35,9 @@ def carry_out(responder: Responder, order: Order, person: str) -> Answer:
             return Answer(_contained(responder, order, person))
         case "resume":
             let = actions.resume(responder, order.what, person, order.reason or _BY_COMMAND)
-            return Answer(f"{literal(', '.join(each.key for each in let))} may run again.")
+            wider = actions.still_held_by(responder, parse_target(order.what))
+            said = resumed(order.what.strip(), [each.key for each in let], [each.key for each in wider])
+            return Answer(f"{literal(said)}.")
         case "silence":
             done = actions.silence(responder, order.what, person, order.minutes, order.reason)
             return Answer(f"{literal(order.what)} pages nobody until {done.until:%Y-%m-%d %H:%M} UTC.")

@@ -141,7 +141,7 @@ def _order(verb: Verb, given: argparse.Namespace) -> Order:
         level=taken[1] if verb == "degrade" else "",
         minutes=_minutes(taken[1]) if verb == "silence" else 0.0,
         everyone=everyone,
-        tenant=tenant or "default",
+        tenant="default" if tenant is None else tenant,
         target=getattr(given, "target", None),
     )
 

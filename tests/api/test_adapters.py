@@ -99,7 +99,10 @@ def test_acknowledge_resolve_and_the_past(client: TestClient) -> None:
 def test_resume_says_whom_it_is_about(client: TestClient) -> None:
     halted(client)
     answer = client.post("/v1/control", json={"action": "resume", "target": "acme/support"}, headers=BEARER)
-    assert answer.json() == {"targets": [{"tenant": "acme", "agent": "support"}]}
+    assert answer.json() == {"targets": [{"tenant": "acme", "agent": "support"}], "still_held_by": []}
+    client.post("/v1/control", json={"action": "halt", "target": "acme/*"}, headers=BEARER)
+    again = client.post("/v1/control", json={"action": "resume", "target": "acme/support"}, headers=BEARER)
+    assert again.json() == {"targets": [], "still_held_by": [{"tenant": "acme", "agent": "*"}]}
 
 
 def test_degrade_sets_the_rung(client: TestClient) -> None:

@@ -87,6 +87,7 @@ def test_the_worst_agent_comes_first_with_its_worst_part_and_since_when() -> Non
 
 
 def test_without_a_broker_it_says_so_in_one_line(tmp_path: Any) -> None:
+    invoke("db", "upgrade", "--data-dir", str(tmp_path))
     done = invoke("agents", "--data-dir", str(tmp_path), "--bootstrap", "127.0.0.1:1")
     assert done.returncode == 1
     assert "is the engine running?" in done.stderr

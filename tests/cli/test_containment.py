@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from cli.acting import NOT_TAKEN, responder_of, taken_up
 from cli.common import settings_from
 from responders import actions, keys
 from responders.control import ControlPublisher
 from responders.migrations import upgrade
+from schemas.control import Target
 from tests.cli.invoke import Invoked, invoke
 from tests.responders.world import KeptBus
 from watchkeeper_client import Gate, TrustedKeysFile, WantedState
@@ -63,6 +65,12 @@ class Desk:
 def desk(migrated: Path, tmp_path: Path) -> Desk:
     (tmp_path / "watchkeeper.db").write_bytes(migrated.read_bytes())
     return Desk(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No responder runs beside these commands: none is waited for."""
+    monkeypatch.setattr("cli.acting._TAKEN_UP_WITHIN_S", 0.0)
 
 
 @pytest.fixture(scope="session")
@@ -130,7 +138,7 @@ def test_orders_add_up_and_resume_takes_all_of_them_back(desk: Desk) -> None:
     desk.order("throttle", AGENT, "600")
     assert desk.gate().allowed(session="s").denied == "halt", "no other order lifts a halt"
     done = desk.order("resume", AGENT, "--json")
-    assert json.loads(done.stdout) == {"targets": [{"tenant": "acme", "agent": "shop"}]}
+    assert json.loads(done.stdout)["targets"] == [{"tenant": "acme", "agent": "shop"}]
     assert {command["key_id"].split("-")[0] for command in desk.published} == {"operator"}
     for tool in ("mail", None):
         assert desk.gate().allowed(tool=tool, session="s").mode == "run"
@@ -160,6 +168,10 @@ def test_the_global_stop_is_a_tenants_or_everybodys(
         (("degrade", AGENT, "full"), "is not a level", 1),
         (("halt",), "say whom", 1),
         (("halt", AGENT, "--all"), "say whom", 1),
+        (("halt", ""), "is not a target", 1),
+        (("halt", "--all", "--tenant", ""), "is not a target", 1),
+        (("halt", "--all", "--tenant", "a/b"), "--tenant takes a tenant's name", 1),
+        (("halt", AGENT, "--tenant", "acme"), "--tenant takes a tenant's name", 1),
         (("throttle", "a//b", "5"), "is not a target", 1),
         (("throttle", AGENT, "-5"), "", 2),
         (("throttle", AGENT, "few"), "", 2),
@@ -171,3 +183,38 @@ def test_what_cannot_be_ordered_says_so(desk: Desk, arguments: tuple[str, ...], 
     assert done.returncode == code
     assert says in done.stderr
     assert done.stdout == ""
+
+
+def test_resume_says_what_it_let_go_and_what_holds_it_still(desk: Desk) -> None:
+    nobody = desk.order("resume", AGENT)
+    assert nobody.stdout == "nothing held acme/shop; it is told once more that it may run\n"
+    desk.order("halt", f"{AGENT}/s")
+    desk.order("halt", "--all", "--tenant", "acme")
+    assert desk.order("resume", AGENT).stdout == (
+        "acme/shop/s is let go, but acme/* is still held: until watchkeeper resume 'acme/*' it does not run\n"
+    )
+    done = json.loads(desk.order("resume", AGENT, "--json").stdout)
+    assert (done["targets"], done["still_held_by"]) == ([], [{"tenant": "acme", "agent": "*"}])
+    assert desk.order("resume", "acme/*").stdout == "acme/* may run again\n"
+
+
+def test_an_order_that_nobody_carries_out_says_so(desk: Desk) -> None:
+    done = invoke("halt", AGENT, "--json", "--data-dir", str(desk.data_dir))
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["on_the_bus"] is False
+    assert done.stderr == f"{NOT_TAKEN}\n"
+    desk.order("throttle", AGENT, "6")
+    with responder_of(None, desk.data_dir) as responder:
+        assert taken_up(responder, [Target(tenant="acme", agent="shop")])
+
+
+@pytest.mark.parametrize(
+    "command", [("incidents",), ("halt", AGENT), ("resume", AGENT), ("ack", "INC-AAAAAAAAAA"), ("agents",)]
+)
+def test_no_command_makes_a_store_of_its_own(tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = invoke(*command, "--data-dir", str(tmp_path / "elsewhere"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(
+        f"watchkeeper: no incident store in {tmp_path / 'elsewhere'}: give --data-dir"
+    )
+    assert not (tmp_path / "elsewhere").exists()

@@ -81,6 +81,7 @@ def test_unknown_drill() -> None:
 
 
 def test_unknown_incident(tmp_path: Path) -> None:
+    invoke("db", "upgrade", "--data-dir", str(tmp_path))
     line = _one_line("incident", "INC-NONE", "--data-dir", str(tmp_path))
     assert "watchkeeper incidents" in line
 

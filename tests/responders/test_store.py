@@ -190,13 +190,15 @@ def test_resume_reaches_the_sessions_of_an_agent_but_not_the_global_stop(respond
     actions.halt_all(responder, "alice")
     lifted = actions.resume(responder, "billing", "alice")
     assert lifted == (Target(agent="billing", session="s-1"),)
+    assert actions.still_held_by(responder, Target(agent="billing")) == (Target(agent="*"),)
+    assert actions.still_held_by(responder, Target(tenant="acme", agent="billing")) == ()
     with responder.store.reading() as connection:
         states = {command.target.key: command.state.mode for command in due(connection, epoch_ms(START))}
     assert states == {"default/billing/s-1": "run", "default/*": "halt"}
 
 
 def test_resume_says_run_even_to_an_agent_that_nobody_here_holds(responder: Responder) -> None:
-    assert actions.resume(responder, "billing", "alice") == (Target(agent="billing"),)
+    assert actions.resume(responder, "billing", "alice") == (), "and that nothing held it"
     with responder.store.reading() as connection:
         (command,) = due(connection, epoch_ms(START))
     assert (command.state.mode, command.role, command.incident_id) == ("run", "operator", None)
