@@ -42,7 +42,7 @@ up: $(STAMP) ## the whole engine on embedded defaults
 
 .PHONY: test
 test: $(STAMP) ## unit tests, and the engine on the embedded broker
-	@$(BIN)/pytest -m 'not kafka and not postgres'
+	@$(BIN)/pytest -n auto --dist worksteal -m 'not kafka and not postgres'
 
 .PHONY: check
 check: $(STAMP) ## ruff, mypy --strict, import-linter

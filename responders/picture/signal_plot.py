@@ -44,7 +44,8 @@ def draw(detection: Detection, windows: Sequence[Window], moments: Sequence[Mome
     canvas.moments(pane, moments)
     canvas.time_axis(pane)
     _value_axis(pane, signal, values)
-    pane.legend(fontsize=8, loc="upper left", framealpha=0.9)
+    if pane.get_legend_handles_labels()[1]:
+        pane.legend(fontsize=8, loc="upper left", framealpha=0.9)
     return canvas.png(figure)
 
 

@@ -9,7 +9,12 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from unittest.mock import patch
 
+from cli import common
 from cli.main import run
+
+WIDTH = 200
+# The terminal's width was read when the console was made: whoever imported it first decided it.
+common.stdout.width = common.stderr.width = WIDTH
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ def invoke(*arguments: str, env: dict[str, str] | None = None) -> Invoked:
     code: object = 0
     with (
         patch.object(sys, "argv", ["watchkeeper", *arguments]),
-        patch.dict(os.environ, {"COLUMNS": "200", **(env or {})}),
+        patch.dict(os.environ, {"COLUMNS": str(WIDTH), **(env or {})}),
         redirect_stdout(out),
         redirect_stderr(err),
     ):

@@ -17,7 +17,7 @@ from schemas.event import AGENT_EVENT
 AGENTS = 200
 START_MS = 1_780_300_800_000
 HEALTHY_MS = 2 * 60_000
-OUTAGE_MS = 30_000
+OUTAGE_MS = 15_000
 TRIES = 6
 EVERY_MS = 15_000
 """How often each agent calls its model."""
@@ -71,7 +71,7 @@ def test_an_outage_of_a_provider_under_two_hundred_agents_pages_once() -> None:
     detections = found()
     by_detector = Counter(each.detector for each in detections)
     assert by_detector["provider_outage"] == 1
-    assert len({each.agent for each in detections if each.detector == "retry_storm"}) > 0.9 * AGENTS
+    assert len({each.agent for each in detections if each.detector == "retry_storm"}) > 0.8 * AGENTS
     outcome = rehearse(DEFAULT, detections)
     told = [
         (each.detection.detector, word)
