@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -253,4 +254,6 @@ def resolve(
     with responder_of(config, data_dir) as responder:
         close = actions.false_alarm if false_alarm else actions.resolve
         done = close(responder, incident_id, person(), reason)
-    stdout.print(f"{done.incident_id} is {done.state}")
+    held = [shlex.quote(each.target.key) for each in done.containments.values() if each.active]
+    still = "".join(f"; still held, let it run with: watchkeeper resume {target}" for target in held)
+    stdout.print(f"{done.incident_id} is {done.state}{still}", soft_wrap=True, markup=False)

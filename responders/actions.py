@@ -185,7 +185,9 @@ def still_held_by(responder: Responder, asked: Target) -> tuple[Target, ...]:
 
 
 def _typed(incident_id: str) -> str:
-    return incident_id.strip().upper()
+    """The id as people type it: in lower case, or without what all of them begin with."""
+    typed = incident_id.strip().upper()
+    return f"INC-{typed}" if _INCIDENT.match(f"INC-{typed}") else typed
 
 
 def _target(text: str) -> Target:

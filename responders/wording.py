@@ -159,7 +159,7 @@ def resumed(asked: str, released: Sequence[str], still_held_by: Sequence[str]) -
     >>> resumed("a/b", ["a/b", "a/b/s"], [])
     'a/b, a/b/s may run again'
     >>> resumed("a/b", [], ["a/*"])
-    "nothing held a/b itself, but a/* is still held: until watchkeeper resume 'a/*' it does not run"
+    "nothing held a/b itself, but a/* is still held, and it with that: watchkeeper resume 'a/*'"
     """
     if released:
         said = f"{', '.join(released)} {'is let go' if still_held_by else 'may run again'}"
@@ -168,7 +168,7 @@ def resumed(asked: str, released: Sequence[str], still_held_by: Sequence[str]) -
     if still_held_by:
         what = " and ".join(still_held_by)
         order = " and ".join(f"watchkeeper resume {shlex.quote(each)}" for each in still_held_by)
-        return f"{said}, but {what} is still held: until {order} it does not run"
+        return f"{said}, but {what} is still held, and it with that: {order}"
     return said if released else f"{said}; it is told once more that it may run"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 from typing import Final
 
@@ -12,9 +13,10 @@ from responders.containment import parse_target
 from responders.handle import Responder
 from responders.incident import Incident
 from responders.projections import IncidentRow
+from responders.slack.buttons import whom
 from responders.slack.interactions import COMMAND, Answer
 from responders.slack.slash import USAGE, Order, Unreadable, Verb
-from responders.wording import SIGNS, ago, literal, resumed
+from responders.wording import SIGNS, ago, literal, one_line, resumed
 
 _BY_COMMAND: Final = "typed in Slack"
 _LISTED: Final = 12
@@ -34,13 +36,9 @@ def carry_out(responder: Responder, order: Order, person: str) -> Answer:
         case "halt" | "degrade":
             return Answer(_contained(responder, order, person))
         case "resume":
-            let = actions.resume(responder, order.what, person, order.reason or _BY_COMMAND)
-            wider = actions.still_held_by(responder, parse_target(order.what))
-            said = resumed(order.what.strip(), [each.key for each in let], [each.key for each in wider])
-            return Answer(f"{literal(said)}.")
-        case "silence":
-            done = actions.silence(responder, order.what, person, order.minutes, order.reason)
-            return Answer(f"{literal(order.what)} pages nobody until {done.until:%Y-%m-%d %H:%M} UTC.")
+            return Answer(_resumed(responder, order, person))
+        case "silence" | "unsilence":
+            return Answer(_silenced(responder, order, person))
         case _:
             return Answer(_told(order, _about_one(responder, order, person)))
 
@@ -89,6 +87,33 @@ def _about_one(responder: Responder, order: Order, person: str) -> Incident:
             return actions.false_alarm(responder, order.what, person, order.reason)
 
 
+def _resumed(responder: Responder, order: Order, person: str) -> str:
+    let = actions.resume(responder, order.what, person, order.reason or _BY_COMMAND)
+    asked = parse_target(order.what)
+    wider = actions.still_held_by(responder, asked)
+    return f"{literal(resumed(asked.key, [each.key for each in let], [each.key for each in wider]))}."
+
+
+def _silenced(responder: Responder, order: Order, person: str) -> str:
+    what = literal(order.what)
+    if order.verb == "silence":
+        done = actions.silence(responder, order.what, person, order.minutes, order.reason)
+        until = f"{what} pages nobody until {done.until:%Y-%m-%d %H:%M} UTC"
+        return f"{until}. Before that: `{COMMAND} unsilence {literal(shlex.quote(order.what))}`"
+    ended = actions.unsilence(responder, order.what, person)
+    concerned = f" ({', '.join(ended.incidents)})" if ended.silences and ended.incidents else ""
+    return f"{what} pages again{concerned}."
+
+
+def still_held(incident: Incident) -> str:
+    """What a resolved incident goes on holding, and how it is let run; empty when it is nothing."""
+    held = [each.target for each in incident.containments.values() if each.active]
+    if not held:
+        return ""
+    typed = literal(shlex.quote(one_line(held[0].key)))
+    return f" {literal(whom(held[0]))} stays held until somebody types `{COMMAND} resume {typed}`."
+
+
 def _told(order: Order, incident: Incident) -> str:
     words = {
         "ack": "is yours; nobody else is called",
@@ -97,7 +122,8 @@ def _told(order: Order, incident: Incident) -> str:
         "resolve": "is resolved",
         "false-alarm": "is a false alarm",
     }[order.verb]
-    return f"{incident.incident_id} {words}."
+    held = still_held(incident) if order.verb in ("resolve", "false-alarm") else ""
+    return f"{incident.incident_id} {words}.{held}"
 
 
 def _status(responder: Responder) -> Answer:

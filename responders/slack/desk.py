@@ -7,7 +7,6 @@ longer counts is told so, and the message under it is brought up to date.
 from __future__ import annotations
 
 import re
-import shlex
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from threading import Lock
@@ -15,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from responders import actions
 from responders.database import StoreError
 from responders.decide import (
     Acknowledge,
@@ -33,9 +33,9 @@ from responders.metrics import INTERACTIONS
 from responders.policy import Deed, Policy
 from responders.slack import buttons, commands, refresh, slash, stale
 from responders.slack.buttons import Button, Pressed, whom
-from responders.slack.interactions import COMMAND, Answer, Person, Press, Request, Typed, Workspace
+from responders.slack.interactions import Answer, Person, Press, Request, Typed, Workspace
 from responders.slack.slash import Unreadable
-from responders.wording import literal, one_line
+from responders.wording import literal, resumed
 from schemas.control import ControlState
 
 _USER_ID: Final = re.compile(r"[UW][A-Z0-9]{7,}")
@@ -141,7 +141,14 @@ class Desk:
             told = str(error) if isinstance(error, _Stale) else f"{literal(str(error))}; nothing was done."
             return self._ended(press, "stale", told)
         self._arrived()
-        return self._ended(press, "done", _done(found[0], incident))
+        return self._ended(press, "done", _done(found[0], incident, self._resumed(found[0])))
+
+    def _resumed(self, button: Button) -> str:
+        """What came of letting the button's target run; empty for another button."""
+        if button.deed != "resume" or button.target is None:
+            return ""
+        wider = actions.still_held_by(self._responder, button.target)
+        return resumed(button.target.key, [whom(button.target)], [each.key for each in wider])
 
     def _ended(self, press: Press, how: str, text: str) -> Answer:
         INTERACTIONS.labels(press.deed, how).inc()
@@ -194,7 +201,7 @@ _ABOUT_THE_INCIDENT: Final[Mapping[Pressed, Action]] = {
 }
 
 
-def _done(button: Button, incident: Incident) -> str:
+def _done(button: Button, incident: Incident, resumed_as: str) -> str:
     """What a press has come to; the message itself says how it goes on."""
     name = literal("" if button.target is None else whom(button.target))
     words: Mapping[Pressed, str] = {
@@ -202,19 +209,11 @@ def _done(button: Button, incident: Incident) -> str:
         "approve": "approved. The order is on its way; the message says when it is obeyed.",
         "deny": "denied. What was proposed is not done.",
         "halt": f"{name} is ordered to halt; the message says when it has obeyed.",
-        "resume": f"{name} may run again.",
-        "resolve": f"resolved.{_still_held(incident)}",
-        "false_alarm": f"a false alarm.{_still_held(incident)}",
+        "resume": f"{literal(resumed_as)}.",
+        "resolve": f"resolved.{commands.still_held(incident)}",
+        "false_alarm": f"a false alarm.{commands.still_held(incident)}",
     }
     return f"{incident.incident_id}: {words[button.deed]}"
-
-
-def _still_held(incident: Incident) -> str:
-    held = [each.target for each in incident.containments.values() if each.active]
-    if not held:
-        return ""
-    typed = literal(shlex.quote(one_line(held[0].key)))
-    return f" {literal(whom(held[0]))} stays held until somebody types `{COMMAND} resume {typed}`."
 
 
 def _who_may(policy: Policy, deed: Deed) -> str:

@@ -7,6 +7,7 @@ that is undone first. A reason need not be quoted, and may hold an apostrophe.
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
 import shlex
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ Verb = Literal[
     "resolve",
     "false-alarm",
     "silence",
+    "unsilence",
     "status",
     "help",
 ]
@@ -39,6 +41,7 @@ USAGE: Final[Mapping[Verb, str]] = {
     "resolve": "resolve ID [reason]",
     "false-alarm": "false-alarm ID [reason]",
     "silence": "silence TARGET|ID MINUTES [reason]",
+    "unsilence": "unsilence TARGET|ID",
     "status": "status",
     "help": "help",
 }
@@ -54,9 +57,11 @@ DEEDS: Final[Mapping[Verb, Deed]] = {
     "resolve": "resolve",
     "false-alarm": "false_alarm",
     "silence": "silence",
+    "unsilence": "silence",
 }
 """What each is in the words of the policy's roles; anyone may ask for what is left."""
 
+_VERBS: Final[Mapping[str, Verb]] = {verb: verb for verb in USAGE}
 _LINK: Final = re.compile(r"<(?:https?://|mailto:)[^|<>]*\|([^<>]*)>|<((?:https?://|mailto:)[^|<>]*)>")
 _TYPOGRAPHY: Final = str.maketrans(
     {"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "`": " ", "\u00a0": " "}
@@ -79,7 +84,9 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """What is wrong with what was typed, and how it is written: for one verb, or (None) for all."""
+    """What is wrong with what was typed, and how it is written: for the verb that was typed or may have been
+    meant, or (None) for all.
+    """
 
     problem: str
     verb: Verb | None
@@ -93,9 +100,10 @@ def parse(text: str) -> Order | Unreadable:
     if not words:
         return Order("help")
     name = words[0].lower()
-    verb = next((each for each in USAGE if each == name), None)
+    verb = _VERBS.get(name)
     if verb is None:
-        return Unreadable(f"there is no command {name[:40]!r} here", None)
+        meant = difflib.get_close_matches(name[:40], USAGE, n=1)
+        return Unreadable(f"there is no command {name[:40]!r} here", _VERBS[meant[0]] if meant else None)
     if verb in ("status", "help"):
         return Order(verb)
     if "--all" in words[2:] and not words[1].startswith("--"):
@@ -125,11 +133,13 @@ def _order(verb: Verb, given: argparse.Namespace) -> Order:
     needed = ["the target is missing"] if not everyone else []
     if verb in ("approve", "ack", "deny", "resolve", "false-alarm"):
         needed = ["the incident's id is missing"]
+    if verb == "unsilence":
+        needed = ["what is silent is missing"]
     needed += {"degrade": ["the level is missing"], "silence": ["the minutes are missing"]}.get(verb, [])
     if len(words) < len(needed):
         raise _UnreadableError(needed[len(words)])
     taken, rest = words[: len(needed)], words[len(needed) :]
-    if rest and verb in ("approve", "ack"):
+    if rest and verb in ("approve", "ack", "unsilence"):
         raise _UnreadableError(f"{rest[0][:40]!r} is one word too many")
     tenant = getattr(given, "tenant", None)
     if tenant is not None and (not everyone or "/" in tenant):
@@ -137,7 +147,7 @@ def _order(verb: Verb, given: argparse.Namespace) -> Order:
     return Order(
         verb,
         what=taken[0] if taken else "",
-        reason=" ".join([reason, *rest]).strip(),
+        reason=" ".join([reason, *rest]).strip("—– "),
         level=taken[1] if verb == "degrade" else "",
         minutes=_minutes(taken[1]) if verb == "silence" else 0.0,
         everyone=everyone,

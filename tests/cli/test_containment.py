@@ -191,11 +191,19 @@ def test_resume_says_what_it_let_go_and_what_holds_it_still(desk: Desk) -> None:
     desk.order("halt", f"{AGENT}/s")
     desk.order("halt", "--all", "--tenant", "acme")
     assert desk.order("resume", AGENT).stdout == (
-        "acme/shop/s is let go, but acme/* is still held: until watchkeeper resume 'acme/*' it does not run\n"
+        "acme/shop/s is let go, but acme/* is still held, and it with that: watchkeeper resume 'acme/*'\n"
     )
     done = json.loads(desk.order("resume", AGENT, "--json").stdout)
     assert (done["targets"], done["still_held_by"]) == ([], [{"tenant": "acme", "agent": "*"}])
     assert desk.order("resume", "acme/*").stdout == "acme/* may run again\n"
+
+
+def test_resolve_says_what_stays_held(desk: Desk) -> None:
+    incident_id = json.loads(desk.order("halt", AGENT, "--json").stdout)["incident_id"]
+    done = desk.order("resolve", incident_id.removeprefix("INC-").lower())
+    assert done.stdout == (
+        f"{incident_id} is resolved; still held, let it run with: watchkeeper resume acme/shop\n"
+    )
 
 
 def test_an_order_that_nobody_carries_out_says_so(desk: Desk) -> None:

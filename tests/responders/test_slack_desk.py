@@ -303,11 +303,35 @@ def test_what_is_typed_about_an_incident(at: Responder, desk: Desk) -> None:
     assert "You may not let" in said(desk.answer(typed("resume billing", BOB), HOME))
     assert "default/billing may run again" in said(desk.answer(typed("resume billing", OPS), HOME))
     assert "pages nobody until" in said(desk.answer(typed(f"silence {name} 30 noisy"), HOME))
-    assert "pages nobody until" in said(desk.answer(typed("silence support 30"), HOME))
+    assert "`/watchkeeper unsilence support`" in said(desk.answer(typed("silence support 30"), HOME))
+    assert "support pages again" in said(desk.answer(typed("unsilence support"), HOME))
+    assert "no silence of support is in force" in said(desk.answer(typed("unsilence support"), HOME))
+    assert f"{name} pages again" in said(desk.answer(typed(f"unsilence {name}"), HOME))
     assert "is a false alarm" in said(desk.answer(typed(f"false-alarm {name} a test"), HOME))
     over = now(at, incident)
     assert (over.false_alarm, over.resolution) == (True, "a test")
     assert "already marked a false alarm" in said(desk.answer(typed(f"resolve {name}"), HOME))
+
+
+def test_what_is_closed_says_what_it_holds_still(at: Responder, desk: Desk) -> None:
+    assert "is ordered to halt" in said(desk.answer(typed("halt acme/shop — it loops"), HOME))
+    (row,) = projections.incidents(at.store)
+    assert row.headline.endswith("ordered shop to halt: it loops")
+    without_prefix = row.incident_id.removeprefix("INC-")
+    closed = said(desk.answer(typed(f"resolve {without_prefix}"), HOME))
+    assert closed.endswith(
+        "is resolved. shop stays held until somebody types `/watchkeeper resume acme/shop`."
+    )
+
+
+def test_resume_says_what_it_did_not_do(at: Responder, desk: Desk) -> None:
+    assert "nothing held default/shpo;" in said(desk.answer(typed("resume default/shpo", OPS), HOME))
+    actions.halt_all(at, "ana")
+    actions.halt(at, "shop", "ana")
+    assert said(desk.answer(typed("resume shop", OPS), HOME)) == (
+        "default/shop is let go, but default/* is still held, and it with that: watchkeeper resume"
+        " 'default/*'."
+    )
 
 
 def test_status_lists_what_is_open(at: Responder, desk: Desk) -> None:
@@ -327,7 +351,9 @@ def test_status_lists_what_is_open(at: Responder, desk: Desk) -> None:
     [
         ("", "`/watchkeeper halt TARGET [reason]` or `/watchkeeper halt --all"),
         ("help", "`/watchkeeper status`"),
-        ("frobnicate", "there is no command 'frobnicate' here"),
+        ("frobnicate", "there is no command 'frobnicate' here.\n`/watchkeeper halt"),
+        ("hlat billing", "there is no command 'hlat' here. Write `/watchkeeper halt TARGET"),
+        ("unsilence", "what is silent is missing. Write `/watchkeeper unsilence TARGET|ID`"),
         ("halt", "the target is missing. Write `/watchkeeper halt TARGET"),
         ("halt billing --all", "it is either 'billing' or --all"),
         ("halt --all --tenant a/b", "--tenant takes a tenant's name"),
