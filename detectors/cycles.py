@@ -6,21 +6,26 @@ import msgspec
 
 from detectors.base import Beginning
 
-MAX_CYCLE = 6
+MAX_CYCLE = 24
 MAX_PATHS = 24
 
 
 class Edge(msgspec.Struct, array_like=True):
-    """Messages from one agent to another, counted since something began."""
+    """Messages from one agent to another, counted since something began; `again`: there had been some."""
 
     sender: str
     receiver: str
     since: Beginning
     count: int = 0
+    again: bool = False
+
+    def once(self) -> bool:
+        """Whether there has been one message so far."""
+        return self.count <= 1 and not self.again
 
 
 def worn_cycle(edges: list[Edge], last: Edge, messages: int) -> list[Edge]:
-    """The shortest cycle of at most six agents through `last` whose edges all have their share of `messages`,
+    """The shortest cycle of at most 24 agents through `last` whose edges all have their share of `messages`,
     at least two, in order; empty if there is none.
     """
     paths = [[last]]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, get_args
+
+from schemas.event import LlmCall, ToolCall
 
 MAX_WAIT_MS: Final = 30_000.0
 
 Kind = Literal["credentials", "overload", "other"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 _CREDENTIALS = re.compile(
     r"auth|credential|forbidden|permission|denied|api.?key|token_?expired|\b40[13]\b", re.I
@@ -54,3 +57,14 @@ def patience_ms(backoff_ms: float, failures: int) -> float:
     """
     waits_ms = (min(backoff_ms * 2.0 ** min(wait, 20), MAX_WAIT_MS) for wait in range(failures - 1))
     return sum(waits_ms) / 2
+
+
+def callee(event: ToolCall | LlmCall) -> str:
+    """The tool or the model that was called."""
+    return event.tool if event.type == "tool.call" else event.request_model
+
+
+def call_of(event: ToolCall | LlmCall, kind: Kind) -> str:
+    """What a retry is one of. Arguments tell calls apart only where another argument might have helped."""
+    arguments = event.arguments_hash if kind == "other" and event.type == "tool.call" else ""
+    return "\x1f".join((event.agent, event.type, callee(event), kind, arguments))

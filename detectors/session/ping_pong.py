@@ -1,6 +1,6 @@
 """ping_pong: agents of a session send messages round and round, and none of them gets any further.
 
-Statistic: a directed cycle of up to six agents in which every edge (sender, receiver) was used at least r
+Statistic: a directed cycle of agents, up to 24, in which every edge (sender, receiver) was used at least r
 times since either of the two made progress; r = max(2, ceil(8 / cycle length)), so about eight to twelve
 messages show it. Unit: messages. Without any content: a clarification is never progress; nor is a message
 whose content hash came before, or a request or delegation without a hash. An answer or result that is new, or
@@ -13,7 +13,8 @@ delegations and results two agents exchanged in strict turns, no third one speak
 Derivation: a healthy exchange ends in an answer; eight questions in turn without one is more than field
 practice lets pass (R 4, Analyzer and Verifier asking each other for 11 days: halt both within ten exchanges).
 All agents of the cycle are reported, each with its own halt. Sixteen turns: eight results, none of which was
-enough (measured on real runs that stalled: docs/evaluation.md). The state keeps 24 edges and 64 hashes.
+enough (measured on real runs that stalled: docs/evaluation.md). The state keeps 24 edges and
+192 hashes.
 
 >>> from detectors.testing import events, run
 >>> ask = dict(type="message", agent="analyzer", to_agent="verifier", intent="clarification")
@@ -33,13 +34,15 @@ from typing import ClassVar
 import msgspec
 
 from detectors.base import HALT, NOTHING, SessionContext, name_hash
-from detectors.bounded import add_recent, find_recent, remember
+from detectors.bounded import remember
 from detectors.cycles import Edge, worn_cycle
+from detectors.returning import comes_again, found, keep
 from schemas.detection import Detection, Severity
 from schemas.event import Message, ToolCall
 
 MAX_EDGES = 24
 MAX_KNOWN = 64
+MAX_RECENT = 128
 MAX_REPORTED = 32
 
 
@@ -55,11 +58,12 @@ class PingPong:
     wants: ClassVar[tuple[str, ...]] = ("message", "tool.call")
 
     class State(msgspec.Struct):
-        """Edges, least recent first; hashes of results and contents seen, and of reported cycles, joined; the
-        two agents that exchange turns, `count` of them.
+        """Edges by digest, least recent first; joined: digests of those used last, hashes of results and
+        contents seen, and of reported cycles; the two agents that exchange turns, `count` of them.
         """
 
-        edges: list[Edge] = []
+        edges: dict[bytes, Edge] = {}
+        recent: bytes = b""
         known: bytes = b""
         reported: bytes = b""
         turns: Edge | None = None
@@ -91,12 +95,14 @@ class PingPong:
                 return NOTHING
         elif event.intent != "clarification" and new:
             return NOTHING
-        ends = (event.agent, event.to_agent)
-        edge = find_recent(state.edges, lambda edge: (edge.sender, edge.receiver) == ends)
+        digest = name_hash(f"{event.agent}\x1f{event.to_agent}")
+        again, state.recent = comes_again(state.recent, digest, MAX_RECENT)
+        edge = found(state.edges, digest)
         if edge is None:
-            edge = add_recent(state.edges, Edge(*ends, context.here()), MAX_EDGES)
+            edge = Edge(event.agent, event.to_agent, context.here(), again=again)
+            keep(state.edges, digest, edge, state.recent, MAX_EDGES, Edge.once)
         edge.count += 1
-        cycle = worn_cycle(state.edges, edge, self.messages)
+        cycle = worn_cycle([*state.edges.values()], edge, self.messages)
         return self._report(state, cycle, "critical", context) if cycle else NOTHING
 
     def _report(
@@ -131,7 +137,7 @@ class PingPong:
 
 
 def _progress(state: PingPong.State, agent: str) -> None:
-    state.edges = [edge for edge in state.edges if agent not in {edge.sender, edge.receiver}]
+    state.edges = {k: edge for k, edge in state.edges.items() if agent not in {edge.sender, edge.receiver}}
 
 
 def _is_new(state: PingPong.State, *what: str | None) -> bool:

@@ -10,7 +10,7 @@ than that has passed; the remedy is to throttle, not to stop, as where a model's
 Anything else: the same arguments failed three times in a row is a warning, six times critical. Where other
 tool calls of the agent worked between them, what made it fail may have changed: then six times is a warning,
 and after a call that had an effect (a file edited, tests run again) the count begins anew. A success ends the
-run. The state keeps the eight most recent runs of a session.
+run. The state keeps eight runs of a session, and digests of 32 calls.
 
 >>> from detectors.testing import events, run
 >>> call = dict(type="tool.call", tool="deploy", arguments_hash="a1", status="error", error_type="401")
@@ -27,28 +27,32 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import msgspec
-import xxhash
 
 from detectors.base import HALT, NOTHING, Beginning, SessionContext, name_hash
-from detectors.bounded import add_recent, find_recent
-from detectors.failures import Kind, is_the_others, kind_of, patience_ms
+from detectors.failures import KINDS, Kind, call_of, callee, is_the_others, kind_of, patience_ms
+from detectors.returning import comes_again, found, keep
 from schemas.control import ControlState
 from schemas.detection import Detection, Severity
 from schemas.event import LlmCall, ToolCall
 
 MAX_RUNS = 8
+MAX_RECENT = 32
 
 
 class Run(msgspec.Struct, array_like=True):
-    """Failures in a row of one call; `straight`: with no tool call of its agent (two bytes) that worked."""
+    """Failures in a row of one call; `straight`: with no call of a tool by its agent that worked."""
 
-    key: int
     kind: Kind
     since: Beginning
     failures: int = 0
     reported: Severity | None = None
     agent: bytes = b""
     straight: int = 0
+    again: bool = False
+
+    def once(self) -> bool:
+        """Whether nothing is lost with it."""
+        return self.failures <= 1 and not (self.again or self.reported)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,10 @@ class RetryStorm:
     wants: ClassVar[tuple[str, ...]] = ("tool.call", "llm.call")
 
     class State(msgspec.Struct):
-        runs: list[Run] = []
+        """By digests of the calls; `recent` are those of the last that failed."""
+
+        runs: dict[bytes, Run] = {}
+        recent: bytes = b""
 
     def update(self, state: State, event: ToolCall | LlmCall, context: SessionContext) -> Iterable[Detection]:
         if event.status == "ok":
@@ -75,12 +82,12 @@ class RetryStorm:
                 self._end_runs(state, event)
             return NOTHING
         kind = kind_of(event.error_type or "")
-        key = _key(event, kind)
-        run = find_recent(state.runs, lambda run: run.key == key)
+        key = name_hash(call_of(event, kind))
+        again, state.recent = comes_again(state.recent, key, MAX_RECENT)
+        run = found(state.runs, key)
         if run is None:
-            run = add_recent(
-                state.runs, Run(key, kind, context.here(), agent=name_hash(event.agent)[:2]), MAX_RUNS
-            )
+            run = Run(kind, context.here(), agent=name_hash(event.agent)[:2], again=again)
+            keep(state.runs, key, run, state.recent, MAX_RUNS, Run.once)
         elif not run.failures:
             run.since = context.here()
         run.failures += 1
@@ -89,20 +96,19 @@ class RetryStorm:
         if severity is None or run.reported in {severity, "critical"}:
             return NOTHING
         run.reported = severity
-        return (self._detection(run, severity, event, context),)
+        return (self._detection(key, run, severity, event, context),)
 
     def _end_runs(self, state: State, event: ToolCall | LlmCall) -> None:
         """The call has worked. That it was reported is remembered: one call, one detection a session."""
-        ended = {_key(event, kind) for kind in ("credentials", "overload", "other")}
-        called = event.type == "tool.call"
-        effect = getattr(event, "effect", None)
-        state.runs = [run for run in state.runs if run.key not in ended or run.reported]
-        for run in state.runs:
-            if run.key in ended:
+        ended = {name_hash(call_of(event, kind)) for kind in KINDS}
+        state.runs = {key: run for key, run in state.runs.items() if key not in ended or run.reported}
+        agent = name_hash(event.agent)[:2] if event.type == "tool.call" else None
+        for key, run in state.runs.items():
+            if key in ended:
                 run.failures = run.straight = 0
-            elif called and run.kind == "other" and run.agent == name_hash(event.agent)[:2]:
+            elif run.kind == "other" and run.agent == agent:
                 run.straight = 0
-                run.failures = 0 if effect else run.failures
+                run.failures = 0 if getattr(event, "effect", None) else run.failures
 
     def _judge(self, run: Run, time_ms: float) -> Severity | None:
         if run.kind == "overload" and time_ms - run.since.time_ms >= patience_ms(
@@ -119,32 +125,21 @@ class RetryStorm:
         return self.warning_failures if severity == "warning" else limits.get(kind, self.critical_failures)
 
     def _detection(
-        self, run: Run, severity: Severity, event: ToolCall | LlmCall, context: SessionContext
+        self, key: bytes, run: Run, severity: Severity, event: ToolCall | LlmCall, context: SessionContext
     ) -> Detection:
         # A model that fails is its provider's affair; a tool may be broken by what was done to it.
         busy = run.kind == "overload" or (event.type == "llm.call" and is_the_others(event.error_type or ""))
         slower = ControlState(mode="throttle", calls_per_minute=self.throttled_calls_per_minute)
         return context.detection(
             self,
-            trigger=f"{run.key:x}",
+            trigger=key.hex(),
             severity=severity,
             metric="failures_in_a_row",
             observed=run.failures,
             threshold=self._limit(run.kind, severity),
             sample_size=run.failures,
             since=run.since,
-            summary=f"{event.agent} tried {_callee(event)} {run.failures} times and it failed each time "
+            summary=f"{event.agent} tried {callee(event)} {run.failures} times and it failed each time "
             f"({event.error_type or 'no error type'}).",
             suggested=None if severity != "critical" else slower if busy else HALT,
         )
-
-
-def _callee(event: ToolCall | LlmCall) -> str:
-    return event.tool if event.type == "tool.call" else event.request_model
-
-
-def _key(event: ToolCall | LlmCall, kind: str) -> int:
-    """Arguments tell calls apart only where another argument might have helped."""
-    arguments = event.arguments_hash if kind == "other" and event.type == "tool.call" else ""
-    call = (event.agent, event.type, _callee(event), kind, arguments)
-    return xxhash.xxh64_intdigest("\x1f".join(call).encode())

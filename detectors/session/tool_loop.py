@@ -2,7 +2,7 @@
 
 Statistic: per agent, how often one (tool, arguments, result) came since the agent last got anything new: a
 call it had not made or a result it had not had, or a new message to it. Unit: calls. A longer cycle of calls
-counts too, because none of its calls is new. The state keeps eight distinct calls.
+counts too: none of its calls is new. Eight distinct calls are kept, and digests of 64.
 
 Derivation of the thresholds. A deterministic tool tells nothing the second time; five in a row leave room for
 a re-read and a re-check and are what the field caps at (R 5: 14,000 identical calls began with five). Waiting
@@ -29,13 +29,14 @@ import msgspec
 import xxhash
 
 from detectors.base import HALT, NOTHING, Beginning, SessionContext
-from detectors.bounded import put
+from detectors.bounded import DIGEST_BYTES, put
+from detectors.returning import comes_again, found, keep
 from schemas.detection import Detection, Severity
 from schemas.event import Message, ToolCall
 
 MAX_CALLS = 8
+MAX_RECENT = 64
 MAX_AGENTS = 8
-NO_COUNTS = (None, None, None)
 
 
 class Repeated(msgspec.Struct, array_like=True):
@@ -47,6 +48,9 @@ class Repeated(msgspec.Struct, array_like=True):
     streak: int = 1
     recent: int = 1
     reported: Severity | None = None
+
+    def once(self) -> bool:
+        return self.streak == self.recent == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,8 @@ class ToolLoop:
         """`progress` is the call at which each agent last got anything new, `heard` its last message."""
 
         calls: int = 0
-        repeated: dict[int, Repeated] = {}
+        recent: bytes = b""
+        repeated: dict[bytes, Repeated] = {}
         progress: dict[str, int] = {}
         heard: dict[str, str] = {}
 
@@ -77,13 +82,15 @@ class ToolLoop:
         if event.status != "ok":
             return NOTHING
         state.calls += 1
-        signature = _signature(event)
-        known = state.repeated.pop(signature, None)
+        digest = _signature(event).to_bytes(8)[:DIGEST_BYTES]
+        again, state.recent = comes_again(state.recent, digest, MAX_RECENT)
+        known = found(state.repeated, digest)
         if known is not None:
-            state.repeated[signature] = known
             return self._repeat(state, known, event, context)
-        put(state.progress, event.agent, state.calls, MAX_AGENTS)
-        put(state.repeated, signature, Repeated(context.here(), state.calls, state.calls), MAX_CALLS)
+        if not again:
+            put(state.progress, event.agent, state.calls, MAX_AGENTS)
+        call = Repeated(context.here(), state.calls, state.progress.get(event.agent, 0), recent=1 + again)
+        keep(state.repeated, digest, call, state.recent, MAX_CALLS, Repeated.once)
         return NOTHING
 
     def _hear(self, state: State, message: Message) -> Iterable[Detection]:
@@ -135,7 +142,7 @@ class ToolLoop:
 def _result(event: ToolCall) -> str | None:
     """The best that is known of the result; None if nothing is."""
     counts = (event.result_shape, event.result_items, event.result_total)
-    return str(counts) if event.result_hash is None and counts != NO_COUNTS else event.result_hash
+    return str(counts) if event.result_hash is None and counts != (None, None, None) else event.result_hash
 
 
 def _signature(event: ToolCall) -> int:
