@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import aiohttp
+from aiokafka.errors import KafkaError
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from cli.common import stderr
@@ -22,22 +24,32 @@ from drills.score import Score
 from drills.script import Drill
 
 _START_TIMEOUT_S = 40.0
+_ANSWER_WITHIN_S = 5.0
 
 
 async def run(
-    settings: Settings, drills: Sequence[Drill], *, seed: int, own_engine: bool, quiet: bool
+    settings: Settings,
+    drills: Sequence[Drill],
+    *,
+    seed: int,
+    own_engine: bool,
+    quiet: bool,
+    http: str | None = None,
 ) -> list[Score]:
-    """Plays the drills one after the other.
+    """Plays the drills one after the other. ``http`` is a running engine's HTTP API, when it is not where the
+    settings have it.
 
     Raises:
-        UserError: the engine does not start, or its keys cannot be found.
+        UserError: the engine does not start or does not answer, or its keys cannot be found.
     """
     async with contextlib.AsyncExitStack() as stack:
         if own_engine:
             bus = await stack.enter_async_context(own())
         else:
-            bus = running(settings)
-        watch = await stack.enter_async_context(Watch(bus))
+            bus = running(settings, http)
+            if any(drill.proof is not None for drill in drills):
+                await _must_answer(str(bus.http))
+        watch = await _watching(stack, bus)
         progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -55,8 +67,41 @@ async def run(
     return scores
 
 
-def running(settings: Settings) -> Bus:
-    """The engine that the settings name.
+async def _watching(stack: contextlib.AsyncExitStack, bus: Bus) -> Watch:
+    watch = Watch(bus)
+    try:
+        return await stack.enter_async_context(watch)
+    except KafkaError as error:
+        raise UserError(
+            f"no engine's broker at {bus.bootstrap} ({type(error).__name__}): give --bootstrap HOST:PORT, as"
+            " the READY line of watchkeeper up has it, or no --bootstrap for an engine of the drill's own"
+        ) from None
+
+
+async def _must_answer(address: str) -> None:
+    """What such a drill proves is seen at `/v1/allow` too: without it, it could only fail, a minute later.
+
+    Raises:
+        UserError: no engine answers there.
+    """
+    timeout = aiohttp.ClientTimeout(total=_ANSWER_WITHIN_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"{address}/healthz") as answer,
+        ):
+            said = f"HTTP {answer.status}" if answer.status != 200 else None
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        said = type(error).__name__
+    if said is not None:
+        raise UserError(
+            f"no engine's HTTP API at {address} ({said}): give --http http://HOST:PORT, as the READY line of"
+            " watchkeeper up has it"
+        )
+
+
+def running(settings: Settings, http: str | None = None) -> Bus:
+    """The engine that the settings name; its HTTP API at ``http``, when that is given.
 
     Raises:
         UserError: its public keys are not in the data directory.
@@ -66,7 +111,8 @@ def running(settings: Settings) -> Bus:
         raise UserError(f"no {trusted}: give --data-dir the data directory of the running engine")
     options = client_options(settings.kafka)
     bootstrap = options.pop("bootstrap_servers")
-    return Bus(bootstrap, trusted, options, f"http://{settings.http.host}:{settings.http.port}")
+    address = http or f"http://{settings.http.host}:{settings.http.port}"
+    return Bus(bootstrap, trusted, options, address.rstrip("/"))
 
 
 @contextlib.asynccontextmanager

@@ -111,6 +111,12 @@ def drill(
         str | None,
         typer.Option("--bootstrap", metavar="HOST:PORT", help="A running engine's Kafka.  [start one]"),
     ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            "--http", metavar="URL", help="Its HTTP API, where /v1/allow is.  [http://127.0.0.1:8080]"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Makes a drill repeatable.")] = 3,
     as_json: Json = False,
 ) -> None:
@@ -118,8 +124,8 @@ def drill(
     what the log of the incident proves of it.
 
     Against the engine at --bootstrap or WATCHKEEPER_KAFKA__BOOTSTRAP (give its --data-dir too: agents must
-    trust its keys), or else against an engine of its own that is started and stopped for it. Without a name
-    it lists the drills. Exit 1 if one failed.
+    trust its keys; and --http, when that is not on port 8080), or else against an engine of its own that is
+    started and stopped for it. Without a name it lists the drills. Exit 1 if one failed.
     """
     from cli.drill import run
     from drills.catalogue import BY_NAME, DRILLS
@@ -139,6 +145,7 @@ def drill(
             seed=seed,
             own_engine=bootstrap is None and _BOOTSTRAP_VARIABLE not in os.environ,
             quiet=as_json,
+            http=http,
         )
     )
     if as_json:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
 
 from drills.done import Done
 from drills.outside import Outside
@@ -71,7 +72,11 @@ class Watch:
             auto_offset_reset="earliest",
             **self._bus.kafka,
         )
-        await self._consumer.start()
+        try:
+            await self._consumer.start()
+        except KafkaError:
+            await self._consumer.stop()
+            raise
         self._task = asyncio.create_task(self._read())
         return self
 
@@ -219,6 +224,7 @@ async def play(
         ordered_ms=min((at for at in ordered if at is not None), default=None),
         stopped_ms=stopped_ms if drill.contained else None,
         proof=proved(),
+        asked=bus.http,
     )
 
 

@@ -106,8 +106,8 @@ def proofs(
     return tuple(_after(each, done) for each in sorted(found, key=lambda each: each.times["issued"]))
 
 
-def shortfall(found: Sequence[Proof], wanted: Wanted) -> list[str]:
-    """What is missing of the proof, in words."""
+def shortfall(found: Sequence[Proof], wanted: Wanted, asked: str | None = None) -> list[str]:
+    """What is missing of the proof, in words. ``asked`` is where it was asked from outside."""
     if not found:
         return ["nothing was ordered"]
     if wanted == "verified":
@@ -119,7 +119,8 @@ def shortfall(found: Sequence[Proof], wanted: Wanted) -> list[str]:
             at = each.times.get(step)
             took_s = None if at is None else (at - each.times["issued"]).total_seconds()
             if took_s is None:
-                why.append(f"{each.target}: never {step.replace('_', ' ')}")
+                where = f" at {asked}" if asked is not None and step == "denied_outside" else ""
+                why.append(f"{each.target}: never {step.replace('_', ' ')}{where}")
             elif took_s > at_most_s:
                 why.append(
                     f"{each.target}: {step.replace('_', ' ')} after {took_s:.1f} s, wanted {at_most_s:g}"

@@ -57,6 +57,7 @@ def score(
     ordered_ms: float | None = None,
     stopped_ms: float | None = None,
     proof: Sequence[Proof] | None = None,
+    asked: str | None = None,
 ) -> Score:
     """Judges one run.
 
@@ -67,6 +68,7 @@ def score(
         stopped_ms: wall clock at which the last of the agents concerned was stopped by its gate; None if one
             was not.
         proof: what the incidents' logs prove; None where there are none.
+        asked: the HTTP API that was asked whether calls are allowed.
     """
     onset = next((entry for entry in done if entry.act.faulty), None)
     faulty = [entry for entry in done if entry.act.faulty and not entry.denied]
@@ -79,7 +81,7 @@ def score(
     contained = stopped_ms is not None if drill.contained else None
     why = (*_failures(drill, found, events, dollars, contained, early), *_fleet_failures(drill, seen))
     if drill.proof is not None and proof is not None:
-        why = (*why, *shortfall(proof, drill.proof))
+        why = (*why, *shortfall(proof, drill.proof, asked))
     return Score(
         drill=drill.name,
         requirement=drill.requirement,

@@ -80,6 +80,19 @@ def test_unknown_drill() -> None:
     assert "no drill nonsense" in _one_line("drill", "nonsense")
 
 
+def test_a_drill_says_where_it_found_no_engine(tmp_path: Path) -> None:
+    prepared = ("--data-dir", str(tmp_path), "--bootstrap", f"127.0.0.1:{free_port()}")
+    assert "trusted.json: give --data-dir" in _one_line("drill", "ignored-stop", *prepared)
+    invoke("keys", "create", "--data-dir", str(tmp_path))
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    line = _one_line("drill", "ignored-stop", *prepared, "--http", nowhere)
+    assert f"no engine's HTTP API at {nowhere}" in line
+    assert "give --http" in line
+    line = _one_line("drill", "file-listing", *prepared)
+    assert f"no engine's broker at {prepared[-1]}" in line
+    assert "give --bootstrap" in line
+
+
 def test_unknown_incident(tmp_path: Path) -> None:
     invoke("db", "upgrade", "--data-dir", str(tmp_path))
     line = _one_line("incident", "INC-NONE", "--data-dir", str(tmp_path))

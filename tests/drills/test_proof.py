@@ -135,6 +135,8 @@ def test_too_late_is_not_proved() -> None:
         f"{KEY}: escalated after 50.0 s, wanted 45",
     ]
     assert f"{KEY}: never denied outside" in shortfall(world.proofs(), "escalated")
+    asked = shortfall(world.proofs(), "escalated", "http://127.0.0.1:1")
+    assert f"{KEY}: never denied outside at http://127.0.0.1:1" in asked
 
 
 @pytest.mark.parametrize("seed", range(5))
