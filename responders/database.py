@@ -13,6 +13,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 from config.errors import CorrectableError
 
 BUSY_TIMEOUT_MS = 60_000
+IDLE_IN_TRANSACTION_MS = 5_000
+"""A process that is frozen in a transaction holds its locks no longer: PostgreSQL ends it for it."""
 READ = "watchkeeper_read"
 """Execution option of a connection that only reads: it does not queue behind the writer."""
 
@@ -69,6 +71,13 @@ def memory_engine() -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _prepare_postgresql(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
+    cursor.close()
+    connection.commit()
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import insert, select, text
+from sqlalchemy import Connection, insert, select, text
 
 from responders import actions, projections, tables
 from responders.database import StoreError, make_engine
 from responders.decide import ActionRefused
-from responders.event_store import Store, Turn, events_of
+from responders.event_store import Store, Turn, events_of, mark_seen, seen
 from responders.handle import Responder, Source, offsets_of
 from responders.incident import fold
 from responders.migrations import revisions, upgrade
@@ -269,8 +269,32 @@ def test_a_slash_in_a_name_makes_no_two_targets_one(responder: Responder) -> Non
         assert len(due(connection, epoch_ms(START))) == 2
 
 
+@pytest.mark.postgres
+def test_who_is_frozen_in_a_transaction_holds_up_nobody_for_long(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("responders.database.IDLE_IN_TRANSACTION_MS", 300)
+    upgrade(postgres_url)
+    frozen, other = Store.open(postgres_url), Store.open(postgres_url)
+
+    def mark(connection: Connection) -> None:
+        mark_seen(connection, "detection:d-1", None, START)
+
+    def freeze(connection: Connection) -> None:
+        mark(connection)
+        other.transact(mark)  # the same row: it waits for this transaction to end
+        connection.execute(text("SELECT 1"))
+
+    with pytest.raises(StoreError, match="does not answer"):
+        frozen.transact(freeze)
+    with other.reading() as connection:
+        assert seen(connection, "detection:d-1")
+    frozen.close()
+    other.close()
+
+
 def test_a_locked_database_is_waited_for_and_a_broken_one_said(sqlite_store: Store) -> None:
-    def double(connection: object) -> None:
+    def double(connection: Connection) -> None:
         row = {"source_key": "x", "incident_id": None, "time_ms": 0}
         connection.execute(insert(tables.inbox).values(**row))
 
