@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from aiokafka.errors import KafkaError
 from rich.table import Table
+from rich.text import Text
 
 from cli.acting import must_exist
 from cli.common import Bootstrap, Config, DataDir, Json, print_json, settings_from, stdout
@@ -65,20 +66,25 @@ async def _health(settings: Settings) -> Any:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Agents as `/v1/agents` lists them, for a person."""
-    shown = Table("agent", "health", "score", "worst part", "end to end", "since", "open incidents", "held")
+    shown = Table()
+    shown.add_column("agent", overflow="fold", min_width=16)
+    for name in ("health", "score", "worst part", "end to end", "since"):
+        shown.add_column(name, overflow="fold")
+    shown.add_column("open incidents", no_wrap=True)  # what is typed next
+    shown.add_column("held", overflow="fold")
     for row in sorted(rows, key=_rank):
         health = row["health"]
         state = "cannot tell" if health is None else health["state"]
         since = "-" if health is None else (health["since"] or health["time"])[:19].replace("T", " ")
         held = {each["state"]["mode"] for each in row["commands"]} - {"run"}
         shown.add_row(
-            f"{row['tenant']}/{row['agent']}",
+            Text(f"{row['tenant']}/{row['agent']}"),
             f"[{_COLOURS[state]}]{state}[/]",
             "-" if health is None or health["score"] is None else f"{health['score']:.0f}",
             _worst(health),
             _end_to_end(health),
             since,
-            ", ".join(row["open_incidents"]) or "-",
+            "\n".join(row["open_incidents"]) or "-",
             ", ".join(sorted(held)) or "-",
         )
     return shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -29,7 +30,10 @@ def render(scores: Sequence[Score]) -> RenderableType:
 
 
 def _results(scores: Sequence[Score]) -> Table:
-    table = Table("drill", "", "detector", "events", "seconds", "stopped", "after the stop", "why not")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("drill", no_wrap=True)
+    for name in ("", "detector", "events", "seconds", "stopped", "after the stop", "why not"):
+        table.add_column(name, overflow="fold")
     for score in scores:
         table.add_row(
             score.drill,

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
 from rich.markdown import Markdown
 from rich.table import Column, Table
 from rich.text import Text
 
 from cli.acting import person, responder_of
 from cli.common import Config, DataDir, Json, print_json, stdout
+
+if TYPE_CHECKING:
+    from responders.projections import IncidentRow
 
 _PANEL = "Incidents and containment"
 _SIGNS = {"critical": "[red]critical[/]", "warning": "[yellow]warning[/]", "info": "info"}
@@ -56,18 +61,25 @@ def incidents(
     if not rows:
         stdout.print("no incidents")
         return
-    table = Table("id", "opened", "severity", "state", "contained", "agent", "what")
+    stdout.print(_listed(rows))
+
+
+def _listed(rows: Sequence[IncidentRow]) -> Table:
+    """However narrow the terminal, the ids are whole: they are what is typed next."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for name in ("id", "opened (UTC)", "severity", "state"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("what", overflow="fold")
     for row in rows:
+        held = "" if row.containment == "none" else f"\norder {row.containment}"
         table.add_row(
             row.incident_id,
-            f"{row.opened_at:%Y-%m-%d %H:%M:%S}",
+            f"{row.opened_at:%m-%d %H:%M:%S}",
             _SIGNS[row.severity],
-            row.state,
-            row.containment,
-            f"{row.tenant}/{row.agent}",
-            row.headline,
+            f"{row.state}{held}",
+            Text(f"{row.headline}\n{row.tenant}/{row.agent}"),
         )
-    stdout.print(table)
+    return table
 
 
 def _precision(config: Path | None, data_dir: Path | None, as_json: bool) -> None:

@@ -226,3 +226,11 @@ def test_no_command_makes_a_store_of_its_own(tmp_path: Path, command: tuple[str,
         f"watchkeeper: no incident store in {tmp_path / 'elsewhere'}: give --data-dir"
     )
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_ids_are_whole_in_a_narrow_terminal(desk: Desk) -> None:
+    done = json.loads(desk.order("halt", f"{AGENT}-with-a-name-that-is-long", "--json").stdout)
+    shown = invoke("incidents", "--data-dir", str(desk.data_dir), env={"COLUMNS": "60"}).stdout
+    assert done["incident_id"] in shown
+    assert "acknowledged" in shown
+    assert "acme/shop-with-a-name-" in "".join(shown.split())
