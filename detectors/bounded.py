@@ -38,6 +38,17 @@ def remember(known: bytes, digest: bytes, limit: int) -> bytes:
     return (known + digest)[-len(digest) * limit :]
 
 
+def tell(told: bytes, digest: bytes, limit: int, urgent: bytes = b"") -> bytes | None:
+    """`told`, joined digests, with one more; None where that is not to be told: it has been, or so much has
+    that it says nothing new. The first that is `urgent`, a digest of whom it is about, is told all the same.
+    """
+    first = bool(urgent) and urgent not in told
+    if digest in told or (len(told) >= DIGEST_BYTES * limit and not first):
+        return None
+    told = remember(told, digest, limit)
+    return remember(told, urgent, limit) if first else told
+
+
 def put(mapping: dict[K, V], key: K, value: V, limit: int) -> None:
     """Set a key; where there are more than `limit`, the one that was set first goes."""
     mapping[key] = value

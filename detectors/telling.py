@@ -7,12 +7,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from detectors.base import name_hash
-from detectors.bounded import DIGEST_BYTES
+from detectors.bounded import DIGEST_BYTES, remember
 from detectors.records import SessionRecord
 from detectors.summary import AgentUse, Fact, FactKind, Lesson, SessionSummary, credential_hash
 from schemas.detection import Detection
 
-MAX_CREDENTIALS_BYTES: Final = DIGEST_BYTES * 32
+MAX_FOREIGN: Final = 32
+MAX_CREDENTIALS_BYTES: Final = DIGEST_BYTES * 64
 HEALTHY: Final = frozenset({"completed", "escalated"})
 # Default caps and forecasts are guesses, which what is learned replaces; what is merely new is there to be
 # learned. A session in which no more than these was found teaches all the same.
@@ -65,9 +66,9 @@ class Teller:
         """A start of the session names the credential it works with: a fact the first time."""
         facts = record.facts
         digest = name_hash(event.credential)
-        if digest in facts.credentials or len(facts.credentials) >= MAX_CREDENTIALS_BYTES:
+        if digest in facts.credentials:
             return
-        facts.credentials += digest
+        facts.credentials = (facts.credentials + digest)[:MAX_CREDENTIALS_BYTES]
         if not facts.taught:
             lesson_of(record).add_credential(event.agent, event.credential)
         self.tell("credential", event, place, time_ms, credential=credential_hash(event.credential))
@@ -80,9 +81,9 @@ class Teller:
         if not facts.taught and event.status == "ok":
             lesson_of(record).add_credential(event.agent, event.credential)
         digest = name_hash(f"{event.agent}\x1f{event.credential}")
-        if digest in facts.foreign_credentials or len(facts.foreign_credentials) >= MAX_CREDENTIALS_BYTES:
+        if digest in facts.foreign_credentials:
             return
-        facts.foreign_credentials += digest
+        facts.foreign_credentials = remember(facts.foreign_credentials, digest, MAX_FOREIGN)
         self.tell("credential", event, place, time_ms, credential=credential_hash(event.credential))
 
 

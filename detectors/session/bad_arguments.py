@@ -13,8 +13,8 @@ unknown. What was always given may still be optional, so without a declaration n
 
 A call that failed was refused by the tool, which is how models learn to call it: a warning. One that was
 taken without what it needs is critical where that was declared. Anything else is a warning. Each tool is
-reported once a session at each severity, 16 in all. Of the declared schemas short hashes are kept,
-of 256 names and 32 tools; what is beyond is not judged.
+reported once a session at each severity, 16 and each agent's first critical at most. Of the declared schemas
+short hashes are kept, of 256 names and 32 tools; what is beyond is not judged.
 
 >>> from detectors.testing import events, run
 >>> schemas = {"pay": {"required": ["sum"], "properties": ["sum", "to"]}}
@@ -37,7 +37,7 @@ import msgspec
 import xxhash
 
 from detectors.base import NOTHING, SessionContext, name_hash
-from detectors.bounded import DIGEST_BYTES
+from detectors.bounded import tell
 from schemas.detection import Detection, Severity
 from schemas.event import SessionStart, ToolCall
 
@@ -97,9 +97,10 @@ class BadArguments:
             return NOTHING
         severity: Severity = "critical" if missing and event.status == "ok" else "warning"
         digest = name_hash(f"{severity}/{event.tool}")
-        if digest in state.told or len(state.told) >= DIGEST_BYTES * MAX_TOLD:
+        told = tell(state.told, digest, MAX_TOLD, name_hash(event.agent) if severity == "critical" else b"")
+        if told is None:
             return NOTHING
-        state.told += digest
+        state.told = told
         parts = [f"without {missing} it needs"] if missing else []
         parts += [f"with {', '.join(unknown)}, which it does not take"] if unknown else []
         taken = "was taken" if event.status == "ok" else "failed"

@@ -27,10 +27,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
-from detectors.base import HALT, NOTHING, Beginning, SessionContext, SessionFacts
+from detectors.base import HALT, NOTHING, Beginning, SessionContext, SessionFacts, name_hash
+from detectors.bounded import remember
 from schemas.detection import Detection
 
-MAX_REPORTED = 64
+MAX_REPORTED = 128
 NORMAL_FACTOR = 3.0
 
 
@@ -55,9 +56,12 @@ class Budget:
     wants: ClassVar[tuple[str, ...]] = ("llm.call", "tool.call")
 
     class State(msgspec.Struct):
-        """What has been reported: the cap, and the agent where the cap was declared."""
+        """Whether the timer has come; hashes of what was reported, joined: the cap, and the agent where the
+        cap was declared.
+        """
 
-        reported: list[str] = []
+        timed: bool = False
+        reported: bytes = b""
 
     def update(self, state: State, event: Any, context: SessionContext) -> Iterable[Detection]:
         facts = context.facts
@@ -73,14 +77,14 @@ class Budget:
         return self._report(state, context, self._overruns(facts, context))
 
     def due_ms(self, state: State, facts: SessionFacts) -> float | None:
-        if facts.wall_cap_ms is None or facts.outcome is not None or "wall_ms" in state.reported:
+        if facts.wall_cap_ms is None or facts.outcome is not None or state.timed:
             return None
         return facts.start_watermark_ms + facts.wall_cap_ms + 1
 
     def on_timer(self, state: State, context: SessionContext) -> Iterable[Detection]:
         facts = context.facts
         cap_ms = facts.wall_cap_ms or 0.0
-        state.reported.append("wall_ms")
+        state.timed = True
         return list(self._report(state, context, [Overrun("wall_ms", cap_ms, cap_ms, True)]))
 
     def _overruns(self, facts: SessionFacts, context: SessionContext) -> Iterator[Overrun]:
@@ -104,9 +108,10 @@ class Budget:
         found: list[Detection] = []
         for what, spent, cap, declared in overruns:
             trigger = f"{what}/{context.agent}" if declared else what
-            if trigger in state.reported or len(state.reported) >= MAX_REPORTED:
+            mark = name_hash(trigger)
+            if mark in state.reported:
                 continue
-            state.reported.append(trigger)
+            state.reported = remember(state.reported, mark, MAX_REPORTED)
             kind = "declared" if declared else "default"
             found.append(
                 context.detection(

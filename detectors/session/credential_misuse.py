@@ -11,7 +11,7 @@ tries a second new one is looking for a key that fits: critical. One new credent
 renewed token looks like. A credential or scope that an agent with a steady history has never used is a
 warning; a history is steady when it holds at most one for three sessions, and all of it was kept. So is a
 scope outside those the start names. What is only new (`new_uses`) is learned all the same: credentials are
-renewed. Each agent and credential is reported once a session, sixteen in all.
+renewed. Each agent and credential is reported once a session, sixteen in all, but an agent's first critical.
 
 >>> from detectors.testing import events, run
 >>> start = dict(type="session.start", credential="deployer")
@@ -32,13 +32,15 @@ from typing import Any, ClassVar
 import msgspec
 
 from detectors.base import HALT, NOTHING, SessionContext, name_hash
-from detectors.bounded import DIGEST_BYTES, remember
+from detectors.bounded import put, remember, tell
 from detectors.failures import kind_of
 from detectors.summary import credential_hash
+from detectors.telling import MAX_CREDENTIALS_BYTES
 from schemas.detection import Detection
 
 MAX_REMEMBERED = 16
 SESSIONS_A_NAME = 3
+MANY = "credential, and its session declares too many to tell whether it is one of them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +92,12 @@ class CredentialMisuse:
         if profile is not None and hashed in profile.credentials:
             return []
         if own:
-            what = "credential that is not its session's"
-            return self._report(state, context, f"foreign/{hashed}", True, 1, what)
+            told = len(own) < MAX_CREDENTIALS_BYTES
+            what = "credential that is not its session's" if told else MANY
+            return self._report(state, context, f"foreign/{hashed}" if told else "many", told, 1, what)
         if name_hash(event.agent) in state.refused:
             tried = state.tried.get(event.agent, 0) + 1
-            if len(state.tried) < MAX_REMEMBERED or event.agent in state.tried:
-                state.tried[event.agent] = tried
+            put(state.tried, event.agent, tried, MAX_REMEMBERED)
             if tried >= self.scan:
                 what = f"new credential, one of {tried} different ones since it was refused"
                 return self._report(state, context, "scan", True, tried, what)
@@ -123,11 +125,12 @@ class CredentialMisuse:
     def _report(
         self, state: State, context: SessionContext, trigger: str, critical: bool, observed: int, what: str
     ) -> list[Detection]:
-        trigger = f"{trigger}/{context.agent}"
+        trigger = f"{trigger}/{'' if trigger == 'many' else context.agent}"
         mark = name_hash(trigger)
-        if mark in state.reported or len(state.reported) >= DIGEST_BYTES * MAX_REMEMBERED:
+        told = tell(state.reported, mark, MAX_REMEMBERED, name_hash(context.agent) if critical else b"")
+        if told is None:
             return []
-        state.reported += mark
+        state.reported = told
         found = context.detection(
             self,
             trigger=trigger,

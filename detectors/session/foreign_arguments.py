@@ -30,7 +30,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from detectors.base import HALT, NOTHING, SessionContext, name_hash
-from detectors.bounded import DIGEST_BYTES
+from detectors.bounded import tell
 from schemas.control import ControlState
 from schemas.detection import Detection, Severity
 from schemas.event import ToolCall
@@ -51,7 +51,7 @@ class ForeignArguments:
     wants: ClassVar[tuple[str, ...]] = ("tool.call",)
 
     class State(msgspec.Struct):
-        """Calls flagged; hashes of what was reported, joined: after 16 nothing more is worth saying."""
+        """Calls flagged; hashes of what was reported, joined: after 16 only first criticals matter."""
 
         calls: int = 0
         reported: bytes = b""
@@ -95,8 +95,7 @@ def _is_news(state: ForeignArguments.State, severity: Severity, event: ToolCall)
     """A warning after a critical of the same agent and tool says nothing new."""
     critical = name_hash(f"critical/{event.agent}/{event.tool}")
     said = critical if severity == "critical" else name_hash(f"warning/{event.agent}/{event.tool}")
-    known = (state.reported[at : at + DIGEST_BYTES] for at in range(0, len(state.reported), DIGEST_BYTES))
-    if len(state.reported) >= MAX_REPORTED * DIGEST_BYTES or any(one in {said, critical} for one in known):
-        return False
-    state.reported += said
-    return True
+    urgent = name_hash(event.agent) if severity == "critical" else b""
+    told = None if critical in state.reported else tell(state.reported, said, MAX_REPORTED, urgent)
+    state.reported = told or state.reported
+    return told is not None

@@ -4,8 +4,8 @@ Statistic: none; an invariant, checked on the retrieval itself. Unit: retrievals
 misleading session retrieved for another); the contract of `retrieval`: `owner` is the user a memory belongs
 to, so it is one of the users the session was started for. A session that names no user is not judged, nor
 is memory without an owner: that is shared. A session of several users (each `session.start` may name one)
-may read the memory of each; one of eight or more is not judged. Each owner is reported once a session,
-eight at most.
+may read the memory of each; one of 32 or more cannot be judged, which is a warning. Each owner
+is reported once a session.
 
 >>> from detectors.testing import events, run
 >>> start = dict(type="session.start", user="u1")
@@ -27,8 +27,10 @@ from detectors.bounded import DIGEST_BYTES, remember
 from schemas.detection import Detection
 from schemas.event import Retrieval, SessionStart
 
-MAX_USERS: Final = 8
+MAX_USERS: Final = 32
+MAX_OWNERS: Final = 8
 MAX_BYTES: Final = DIGEST_BYTES * MAX_USERS
+MANY: Final = bytes(DIGEST_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,15 @@ class ForeignMemory:
             if event.user is not None and (user := name_hash(event.user)) not in state.users:
                 state.users = remember(state.users, user, MAX_USERS)
             return NOTHING
-        if event.owner is None or not event.documents or not 0 < len(state.users) < MAX_BYTES:
+        if event.owner is None or not event.documents or not state.users:
             return NOTHING
+        several = len(state.users) >= MAX_BYTES
         owner = name_hash(event.owner)
-        if owner in state.users or owner in state.reported or len(state.reported) >= MAX_BYTES:
+        if owner in state.users or (MANY if several else owner) in state.reported:
             return NOTHING
-        state.reported += owner
+        state.reported = remember(state.reported, MANY if several else owner, MAX_OWNERS)
+        if several:
+            return (self._many(event, context),)
         return (
             context.detection(
                 self,
@@ -72,4 +77,17 @@ class ForeignMemory:
                 f"another user.",
                 suggested=HALT,
             ),
+        )
+
+    def _many(self, event: Retrieval, context: SessionContext) -> Detection:
+        return context.detection(
+            self,
+            trigger="",
+            severity="warning",
+            metric="users",
+            observed=MAX_USERS,
+            threshold=MAX_USERS,
+            sample_size=event.documents,
+            summary=f"{event.agent} reads users' memory from {event.index} in a session of {MAX_USERS} or "
+            "more users: whether it may is not checked. Start a session for each user.",
         )

@@ -15,7 +15,7 @@ wider effects are not granted.
 
 What this cannot see without content: whether an allowed write was needed, or an allowed report honest. A
 session that declares neither goal nor effects is not judged. Each effect and each agent is reported once a
-session, eight of each are kept; 48 allowed effects or more allow all.
+session, of 32 agents; 128 allowed effects or more allow all.
 
 >>> from detectors.testing import events, run
 >>> start = dict(type="session.start", goal="review", allowed_effects=["report.*"])
@@ -43,9 +43,10 @@ from detectors.bounded import remember
 from schemas.detection import Detection, Severity
 from schemas.event import Message, SessionStart, ToolCall
 
-HASH_BYTES: Final = 4
-MAX_ALLOWED_BYTES: Final = HASH_BYTES * 48
+HASH_BYTES: Final = 3
+MAX_ALLOWED_BYTES: Final = HASH_BYTES * 128
 MAX_KEPT: Final = 8
+MAX_MANDATES: Final = 32
 
 
 class Mandate(msgspec.Struct, array_like=True):
@@ -104,7 +105,7 @@ class GoalViolation:
         effects = event.allowed_effects
         goal = None if event.goal is None else name_hash(event.goal)
         if mandate is None or mandate.asked:
-            if mandate is not None or len(state.mandates) < MAX_KEPT:
+            if mandate is not None or len(state.mandates) < MAX_MANDATES:
                 state.mandates[agent] = Mandate(goal, reported=mandate is not None and mandate.reported)
             if effects is not None:
                 known = state.allowed or b""
@@ -145,5 +146,5 @@ def _allows(allowed: bytes, effect: str) -> bool:
 
 @lru_cache(maxsize=1_024)
 def _hash(effect: str) -> bytes:
-    """Four bytes: two effects taken for one, a pair in four thousand million, would only hide a violation."""
+    """Three bytes: two effects taken for one, a pair in sixteen million, would only hide a violation."""
     return name_hash(effect)[:HASH_BYTES]

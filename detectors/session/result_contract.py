@@ -13,7 +13,8 @@ the third in a row. Not judged where healthy sessions have it in one of fifty ca
 
 Empty: `run` results in a row without an item, each for other arguments, less likely than `chance` by
 Laplace's rule of succession from the results before (and those of healthy sessions): a warning. Each is
-reported once a session and source, 16 at most; the four sources used last are followed.
+reported once a session and source, 16 and each agent's first critical at most; the four sources used last
+are followed.
 
 >>> from detectors.testing import events, run
 >>> call = dict(type="tool.call", tool="report", arguments_hash="a", status="ok")
@@ -36,7 +37,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from detectors.base import NOTHING, Beginning, SessionContext, name_hash
-from detectors.bounded import DIGEST_BYTES
+from detectors.bounded import tell
 from detectors.profile import ToolProfile
 from detectors.results import Results, change_of, results_of
 from detectors.sequential.succession import novelty, run_chance
@@ -129,9 +130,10 @@ class ResultContract:
         context: SessionContext,
     ) -> Iterable[Detection]:
         digest = name_hash(f"{severity}/{metric}/{name}")
-        if not observed or digest in state.told or len(state.told) >= DIGEST_BYTES * MAX_TOLD:
+        told = tell(state.told, digest, MAX_TOLD, name_hash(context.agent) if severity == "critical" else b"")
+        if not observed or told is None:
             return
-        state.told += digest
+        state.told = told
         yield context.detection(
             self,
             trigger=f"{metric}/{name}",

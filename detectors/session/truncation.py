@@ -29,10 +29,12 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from detectors.base import NOTHING, Beginning, SessionContext
+from detectors.base import NOTHING, Beginning, SessionContext, name_hash
+from detectors.bounded import remember
 from schemas.detection import Detection, Severity
 from schemas.event import LlmCall, ToolCall
 
+MAX_PENDING: Final = 16
 LIMIT_REASONS: Final = frozenset(
     {"length", "max_tokens", "max_output_tokens", "max_completion_tokens", "model_length", "token_limit"}
 )
@@ -54,29 +56,27 @@ class Truncation:
     wants: ClassVar[tuple[str, ...]] = ("llm.call", "tool.call")
 
     class State(msgspec.Struct, omit_defaults=True):
-        """`pending` is the agent whose last answer was cut off, until its next call."""
+        """`pending` is hashes, joined, of the agents whose last answer was cut off, until their next call."""
 
         answers: int = 0
         cut: int = 0
         acted_on: int = 0
-        pending: str | None = None
+        pending: bytes = b""
         since: Beginning | None = None
         habit_reported: bool = False
 
     def update(self, state: State, event: LlmCall | ToolCall, context: SessionContext) -> Iterable[Detection]:
         if event.type == "tool.call":
-            return self._act(state, event, context) if state.pending == event.agent else NOTHING
+            return self._act(state, event, context) if _forget(state, event.agent) else NOTHING
         if event.status != "ok" or event.finish_reasons is None:
             return NOTHING
         state.answers += 1
         if self._is_cut(event):
             return self._cut(state, event, context)
-        if state.pending == event.agent:
-            state.pending = None
+        _forget(state, event.agent)
         return NOTHING
 
     def _act(self, state: State, event: ToolCall, context: SessionContext) -> Iterable[Detection]:
-        state.pending = None
         state.acted_on += 1
         if state.acted_on not in {1, self.acted_on}:
             return NOTHING
@@ -86,7 +86,8 @@ class Truncation:
 
     def _cut(self, state: State, event: LlmCall, context: SessionContext) -> Iterable[Detection]:
         state.cut += 1
-        state.pending = event.agent
+        _forget(state, event.agent)
+        state.pending = remember(state.pending, name_hash(event.agent), MAX_PENDING)
         state.since = state.since or context.here()
         if state.habit_reported or state.cut < self.cut_calls or state.cut < self.cut_share * state.answers:
             return NOTHING
@@ -124,3 +125,12 @@ class Truncation:
             since=state.since,
             summary=f"{context.agent} {what}.",
         )
+
+
+def _forget(state: Truncation.State, agent: str) -> bool:
+    """The agent goes on; whether its last answer was cut off."""
+    if not state.pending:
+        return False
+    before, found, after = state.pending.partition(name_hash(agent))
+    state.pending = before + after
+    return bool(found)

@@ -21,11 +21,11 @@ from typing import ClassVar
 import msgspec
 
 from detectors.base import HALT, NOTHING, SessionContext, name_hash
-from detectors.bounded import DIGEST_BYTES
+from detectors.bounded import tell
 from schemas.detection import Detection
 from schemas.event import ToolCall
 
-MAX_REPORTED_BYTES = DIGEST_BYTES * 32
+MAX_REPORTED = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class UndeclaredTool:
     wants: ClassVar[tuple[str, ...]] = ("tool.call",)
 
     class State(msgspec.Struct):
-        """Hashes of the names reported, joined; after 32 nothing more is worth saying."""
+        """Hashes of the names reported, joined; after 32 only an agent's first is worth saying."""
 
         reported: bytes = b""
 
@@ -45,9 +45,10 @@ class UndeclaredTool:
         if context.facts.declared_tools is None or context.facts.declares(event.tool):
             return NOTHING
         tool = name_hash(event.tool)
-        if tool in state.reported or len(state.reported) >= MAX_REPORTED_BYTES:
+        told = tell(state.reported, tool, MAX_REPORTED, name_hash(event.agent))
+        if told is None:
             return NOTHING
-        state.reported += tool
+        state.reported = told
         return (
             context.detection(
                 self,

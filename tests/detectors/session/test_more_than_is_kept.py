@@ -10,9 +10,18 @@ import pytest
 
 from detectors.base import SessionDetector
 from detectors.offline import Engine
+from detectors.session.bad_arguments import BadArguments
+from detectors.session.budget import Budget
+from detectors.session.credential_misuse import CredentialMisuse
+from detectors.session.foreign_arguments import ForeignArguments
+from detectors.session.foreign_memory import ForeignMemory
+from detectors.session.goal_violation import GoalViolation
 from detectors.session.ping_pong import PingPong
+from detectors.session.result_contract import ResultContract
 from detectors.session.retry_storm import RetryStorm
 from detectors.session.tool_loop import ToolLoop
+from detectors.session.truncation import Truncation
+from detectors.session.undeclared_tool import UndeclaredTool
 from detectors.testing import events
 from schemas.detection import Detection
 
@@ -111,9 +120,94 @@ class TestPingPong:
         assert critical(PingPong(), stream) == {"analyzer", "verifier"}
 
 
+class TestWarningsTakeNoPlaceFromWhatIsCritical:
+    def test_of_foreign_arguments(self) -> None:
+        read = [dict(CALL, tool=f"read-{n}", foreign_arguments=True) for n in range(40)]
+        send = dict(CALL, tool="send_money", effect="money.send", foreign_arguments=True)
+        assert critical(ForeignArguments(), [*read, send]) == {"agent"}
+
+    def test_of_credentials(self) -> None:
+        start = dict(START, credential="own", scopes=["read"])
+        scopes = [dict(CALL, credential="own", scope=f"scope-{n}") for n in range(40)]
+        foreign = dict(CALL, credential="root")
+        assert critical(CredentialMisuse(), [start, *scopes, foreign]) == {"agent"}
+
+    def test_of_arguments(self) -> None:
+        schemas = {f"tool-{n}": {"required": ["sum"], "properties": ["sum"]} for n in range(30)}
+        calls = [dict(CALL, tool=f"tool-{n}", argument_keys=["sum", "x"]) for n in range(29)]
+        bad = dict(CALL, tool="tool-29", argument_keys=["amount"])
+        assert critical(BadArguments(), [dict(START, tool_schemas=schemas), *calls, bad]) == {"agent"}
+
+    def test_of_results(self) -> None:
+        said = [dict(CALL, tool=f"tool-{n}", result_items=0, result_total=7) for n in range(40)]
+        hollow = [dict(CALL, tool="report", result_items=0, result_total=7)] * 3
+        assert critical(ResultContract(), [*said, *hollow]) == {"agent"}
+
+
+def test_every_agent_that_spends_on_is_told_to_stop() -> None:
+    start = dict(START, budget={"tokens": 1_000})
+    calls = [dict(MODEL, agent=f"agent-{n}", input_tokens=900) for n in range(200)]
+    assert len(critical(Budget(), [start, *rounds(calls, 2)])) >= 199
+
+
+def test_credentials_of_more_agents_than_are_kept_are_not_taken_for_foreign_ones() -> None:
+    starts = [dict(START, agent=f"agent-{n}", credential=f"key-{n}") for n in range(100)]
+    calls = [dict(CALL, agent=f"agent-{n}", credential=f"key-{n}") for n in range(100)]
+    assert [one.severity for one in found(CredentialMisuse(), [*starts, *calls])] == ["warning"]
+    assert found(CredentialMisuse(), [*starts[:30], *calls[:30]]) == []
+    foreign = dict(CALL, agent="agent-1", credential="root")
+    assert critical(CredentialMisuse(), [*starts[:30], *calls[:30], foreign]) == {"agent-1"}
+
+
+@pytest.mark.parametrize("users", [2, 20])
+def test_memory_of_another_user_in_a_session_of_many(users: int) -> None:
+    starts = [dict(START, user=f"user-{n}") for n in range(users)]
+    read = {"type": "retrieval", "index": "memory", "documents": 1}
+    reads = [dict(read, owner=f"user-{n}") for n in range(users)]
+    assert found(ForeignMemory(), [*starts, *reads]) == []
+    assert critical(ForeignMemory(), [*starts, *reads, dict(read, owner="somebody")]) == {"agent"}
+
+
+def test_a_session_of_too_many_users_to_judge_says_so() -> None:
+    starts = [dict(START, user=f"user-{n}") for n in range(100)]
+    read = {"type": "retrieval", "index": "memory", "documents": 1}
+    reads = [dict(read, owner=f"user-{n}") for n in range(100)]
+    assert [one.severity for one in found(ForeignMemory(), [*starts, *reads])] == ["warning"]
+
+
+@pytest.mark.parametrize("effects", [10, 100])
+def test_an_effect_outside_many_that_are_allowed(effects: int) -> None:
+    start = dict(START, allowed_effects=[f"thing-{n}.read" for n in range(effects)])
+    inside = [dict(CALL, effect=f"thing-{n}.read") for n in range(effects)]
+    assert found(GoalViolation(), [start, *inside]) == []
+    assert critical(GoalViolation(), [start, *inside, dict(CALL, effect="db.drop")]) == {"agent"}
+
+
+def test_the_thirtieth_agent_may_not_widen_what_is_allowed() -> None:
+    starts = [dict(START, agent=f"agent-{n}", goal="g", allowed_effects=["a.read"]) for n in range(30)]
+    wider = dict(starts[-1], allowed_effects=["db.drop"])
+    drop = dict(CALL, agent="agent-29", effect="db.drop")
+    assert critical(GoalViolation(), [*starts, wider, drop]) == {"agent-29"}
+
+
+def test_many_agents_that_act_on_answers_that_were_cut_off() -> None:
+    cut = dict(MODEL, input_tokens=9, output_tokens=4_096, finish_reasons=["length"])
+    agents = [f"agent-{n}" for n in range(10)]
+    stream = [*(dict(cut, agent=agent) for agent in agents), *(dict(CALL, agent=agent) for agent in agents)]
+    assert critical(Truncation(), stream)
+
+
 def test_what_goes_wrong_at_the_end_of_a_long_session() -> None:
     calls = new_calls()
     quiet = [next(calls) for _ in range(20_000)]
     failed = dict(CALL, agent="late", status="error", error_type="exit_1")
     assert critical(RetryStorm(), [*quiet, *[failed] * 6]) == {"late"}
     assert critical(ToolLoop(), [*quiet, *[dict(CALL, agent="late")] * 6]) == {"late"}
+
+
+def test_what_is_critical_of_one_agent_takes_no_place_from_that_of_another() -> None:
+    start = dict(START, credential="own", declared_tools=["search"])
+    first = [dict(CALL, agent="first", tool=f"tool-{n}", credential=f"key-{n}") for n in range(60)]
+    second = dict(CALL, agent="second", tool="summon", credential="root")
+    for detector in (CredentialMisuse(), UndeclaredTool()):
+        assert critical(detector, [start, *first, second]) == {"first", "second"}
