@@ -80,7 +80,8 @@ def drawn(count: int, factor: float) -> Iterator[tuple[str, Detector]]:
                     level=test.level * factor ** (0.2 * random.uniform(-1.0, 1.0)),
                     fatigue=near(test.fatigue),
                     hold=round(near(test.hold)),
-                    views=Views(
+                    views=replace(
+                        views,
                         **{
                             name: near(getattr(views, name))
                             for name in ("fast", "slow", "near", "far", "roughness", "base", "run", "level")
