@@ -31,7 +31,9 @@ def make_engine(url: str) -> Engine:
     """
     parsed = _parsed(url)
     if parsed.get_backend_name() == "postgresql":
-        return create_engine(parsed, pool_pre_ping=True, pool_size=8)
+        engine = create_engine(parsed, pool_pre_ping=True, pool_size=8)
+        event.listen(engine, "connect", _prepare_postgresql)
+        return engine
     if not parsed.database or parsed.database == ":memory:":
         raise StoreError("the store needs a file: use sqlite:///file")
     folder = Path(parsed.database).parent

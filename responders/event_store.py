@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 import stamina
 from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, OperationalError
 
 from responders import outbox, tables, wanted
 from responders.database import READ, StoreError, make_engine, memory_engine
@@ -42,8 +42,10 @@ from schemas.detection import Detection
 from schemas.incident import INCIDENT_EVENT, IncidentEvent
 
 T = TypeVar("T")
-_LOST_RACE: Final = frozenset({"40001", "40P01", "23505"})
-"""SQLSTATE of a serialization failure, a deadlock and a unique violation."""
+_LOST_RACE: Final = frozenset({"40001", "40P01", "23505", "25P03"})
+"""SQLSTATE of a serialization failure, a deadlock, a unique violation, and of a transaction that was ended
+because its process was frozen.
+"""
 
 
 class Conflict(Exception):  # noqa: N818 - what happened, not a fault
@@ -122,7 +124,7 @@ class Store:
                 return result
         except IntegrityError as error:
             raise Conflict(str(error.orig)) from error
-        except OperationalError as error:
+        except (OperationalError, InternalError) as error:
             if getattr(error.orig, "sqlstate", None) in _LOST_RACE:
                 raise Conflict(str(error.orig)) from error
             raise _unusable(error) from error
@@ -137,7 +139,7 @@ class Store:
             with self._engine.connect().execution_options(**options) as connection:
                 connection.info[KEY] = FoldsSeen(self._folds)
                 yield connection
-        except OperationalError as error:
+        except (OperationalError, InternalError) as error:
             raise _unusable(error) from error
 
 
