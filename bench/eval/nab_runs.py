@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -74,6 +74,20 @@ def drawn(count: int, factor: float) -> Iterator[tuple[str, Detector]]:
 
     for number in range(count):
         views, tails, test = Views(), Tails(), MetricAnomaly()
+        horizons = (
+            "fast",
+            "slow",
+            "near",
+            "far",
+            "roughness",
+            "base",
+            "run",
+            "level",
+            "days",
+            "weeks",
+            "clip",
+        )
+        seen: dict[str, Any] = {name: near(getattr(views, name)) for name in horizons}
         yield (
             f"drawn {number}",
             Metric(
@@ -81,16 +95,7 @@ def drawn(count: int, factor: float) -> Iterator[tuple[str, Detector]]:
                     level=test.level * factor ** (0.2 * random.uniform(-1.0, 1.0)),
                     fatigue=near(test.fatigue),
                     hold=round(near(test.hold)),
-                    views=replace(
-                        views,
-                        **{
-                            name: near(getattr(views, name))
-                            for name in ("fast", "slow", "near", "far", "roughness", "base", "run", "level")
-                        },
-                        days=near(views.days),
-                        weeks=near(views.weeks),
-                        clip=near(views.clip),
-                    ),
+                    views=replace(views, **seen),
                     tails=Tails(
                         quantile=1.0 - near(1.0 - tails.quantile),
                         learning=round(near(tails.learning)),
