@@ -17,7 +17,7 @@ from api.ports import Actions, Incidents, NoIncidentError
 from api.security import Access
 from responders.containment import TargetError
 from responders.database import StoreError
-from responders.decide import ActionRefused
+from responders.decide import ActionRefused, NoSuchIncident
 
 Result = TypeVar("Result")
 
@@ -84,7 +84,7 @@ async def in_thread(work: Callable[[], Result]) -> Result:
     """
     try:
         return await asyncio.to_thread(work)
-    except NoIncidentError as error:
+    except (NoIncidentError, NoSuchIncident) as error:
         raise ApiError(404, "no_incident", str(error)) from None
     except TargetError as error:
         raise ApiError(400, "bad_target", str(error)) from None

@@ -25,6 +25,8 @@ TAKES: Final[dict[ControlAction, tuple[str, ...]]] = {
 }
 """What each action needs to be told; of a budget any, at least one."""
 
+_ALWAYS: Final = ("target", "reason", "person")
+_FIELDS: Final = frozenset({"action", *_ALWAYS, *(name for names in TAKES.values() for name in names)})
 _NAMES: Final[TypeAdapter[list[str]]] = TypeAdapter(NameList)
 _MOST: Final = 10**12
 
@@ -38,6 +40,11 @@ def order_of(fields: dict[str, Any]) -> ControlOrder:
     action = fields.get("action")
     if not isinstance(action, str) or action not in TAKES:
         raise ApiError(400, "bad_action", f"action must be one of {', '.join(TAKES)}")
+    unknown = sorted(fields.keys() - _FIELDS)
+    if unknown:
+        raise ApiError(
+            400, "unknown_field", f"there is no {unknown[0][:64]!r}: {action} takes {_taken(action)}"
+        )
     for other, names in TAKES.items():
         given = [name for name in names if fields.get(name) is not None]
         if given and given[0] not in TAKES[action]:
@@ -46,6 +53,10 @@ def order_of(fields: dict[str, Any]) -> ControlOrder:
     if not isinstance(reason, str) or not 1 <= len(reason) <= 1024:
         raise ApiError(400, "bad_reason", "reason must be a text of 1 to 1,024 characters")
     return ControlOrder(action, _target(fields.get("target")), _state(action, fields), reason)
+
+
+def _taken(action: ControlAction) -> str:
+    return ", ".join((*TAKES[action], *_ALWAYS))
 
 
 def _state(action: ControlAction, fields: dict[str, Any]) -> ControlState | None:

@@ -16,6 +16,10 @@ class ActionRefused(Exception):  # noqa: N818 - the answer to a person, not a fa
     """What the person asked for is not possible now; the message is one line that says why."""
 
 
+class NoSuchIncident(ActionRefused):
+    """There is no incident with the id that the person gave."""
+
+
 class Ids(Protocol):
     """Where ids come from: in the service the database, in tests a counter."""
 

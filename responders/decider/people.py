@@ -17,6 +17,7 @@ from responders.decider.inputs import (
     EndSilence,
     Lift,
     MarkFalseAlarm,
+    NoSuchIncident,
     Resolve,
     Silence,
     SilenceEnds,
@@ -41,7 +42,7 @@ def _act(draft: Draft, actor: Actor, action: Action) -> None:
         containment.by_hand(draft, actor, action)
         return
     if draft.maybe is None:
-        raise ActionRefused("there is no such incident: see watchkeeper incidents, or /watchkeeper status")
+        raise NoSuchIncident("there is no such incident: see watchkeeper incidents, or /watchkeeper status")
     match action:
         case AddNote():
             draft.add(log.Note(text=action.text[:TEXT_CHARS]), actor)

@@ -10,7 +10,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError
 
 from responders.database import READ, StoreError, make_engine, sqlite_file
 
@@ -30,7 +30,7 @@ def upgrade(url: str) -> None:
     try:
         with _ALONE:
             command.upgrade(config, "head")
-    except OperationalError as error:
+    except DatabaseError as error:
         raise _unusable(engine, error) from None
     finally:
         engine.dispose()
@@ -46,7 +46,7 @@ def revisions(url: str) -> tuple[str | None, str | None]:
     try:
         with engine.connect().execution_options(**{READ: True}) as connection:
             present = MigrationContext.configure(connection).get_current_revision()
-    except OperationalError as error:
+    except DatabaseError as error:
         raise _unusable(engine, error) from None
     finally:
         engine.dispose()
@@ -69,7 +69,12 @@ def _config() -> Config:
     return config
 
 
-def _unusable(engine: Engine, error: OperationalError) -> StoreError:
+def _unusable(engine: Engine, error: DatabaseError) -> StoreError:
     cause = str(error.orig).strip().splitlines()[0]
     where = engine.url.render_as_string(hide_password=True)
-    return StoreError(f"cannot open the store at {where} ({cause}): check that it runs and is writable")
+    what = "check that it runs and is writable"
+    if "locked" in cause:
+        what = "another process has held it all the while: try again, and see what that one does"
+    elif "not a database" in cause:
+        what = "this file is none of Watchkeeper's: give another --data-dir or WATCHKEEPER_DATABASE__URL"
+    return StoreError(f"cannot open the store at {where} ({cause}): {what}")

@@ -209,6 +209,8 @@ def test_a_bad_order_changes_nothing(
         ({"action": "budget"}, "bad_budget", "usd, tokens or steps"),
         ({"action": "revoke"}, "bad_tools", "a list of names"),
         ({"action": "throttle"}, "bad_calls_per_minute", "throttle needs calls_per_minute"),
+        ({"tenant": "acme"}, "unknown_field", "no 'tenant': halt takes target, reason, person"),
+        ({"action": "budget", "steps": 5, "cost_usd": 1}, "unknown_field", "budget takes usd, tokens, steps"),
     ],
 )
 def test_a_bad_order_is_told_what_to_say(

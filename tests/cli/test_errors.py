@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +99,24 @@ def test_unknown_incident(tmp_path: Path) -> None:
     invoke("db", "upgrade", "--data-dir", str(tmp_path))
     line = _one_line("incident", "INC-NONE", "--data-dir", str(tmp_path))
     assert "watchkeeper incidents" in line
+
+
+def test_a_store_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "watchkeeper.db").write_text("this is text, and has never been a database of any kind")
+    for command in (("incidents",), ("halt", "default/shop"), ("db", "upgrade")):
+        line = _one_line(*command, "--data-dir", str(tmp_path))
+        assert "file is not a database" in line
+        assert "give another --data-dir" in line
+
+
+def test_a_store_that_another_process_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("responders.database.BUSY_TIMEOUT_MS", 50)
+    invoke("db", "upgrade", "--data-dir", str(tmp_path))
+    with contextlib.closing(sqlite3.connect(tmp_path / "watchkeeper.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        line = _one_line("ack", "INC-AAAAAAAAAA", "--data-dir", str(tmp_path))
+    assert "database is locked" in line
+    assert "try again" in line
 
 
 def test_backtest_of_nothing(tmp_path: Path) -> None:
