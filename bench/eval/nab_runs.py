@@ -20,6 +20,7 @@ from detectors.sequential.tails import Tails
 from detectors.sequential.views import Views
 
 SEED = 20_261_121
+HORIZONS = ("fast", "slow", "near", "far", "roughness", "base", "run", "level", "days", "weeks", "clip")
 _corpus: list[Series] = []
 
 
@@ -74,20 +75,6 @@ def drawn(count: int, factor: float) -> Iterator[tuple[str, Detector]]:
 
     for number in range(count):
         views, tails, test = Views(), Tails(), MetricAnomaly()
-        horizons = (
-            "fast",
-            "slow",
-            "near",
-            "far",
-            "roughness",
-            "base",
-            "run",
-            "level",
-            "days",
-            "weeks",
-            "clip",
-        )
-        seen: dict[str, Any] = {name: near(getattr(views, name)) for name in horizons}
         yield (
             f"drawn {number}",
             Metric(
@@ -95,7 +82,7 @@ def drawn(count: int, factor: float) -> Iterator[tuple[str, Detector]]:
                     level=test.level * factor ** (0.2 * random.uniform(-1.0, 1.0)),
                     fatigue=near(test.fatigue),
                     hold=round(near(test.hold)),
-                    views=replace(views, **seen),
+                    views=_near(views, near),
                     tails=Tails(
                         quantile=1.0 - near(1.0 - tails.quantile),
                         learning=round(near(tails.learning)),
@@ -106,6 +93,11 @@ def drawn(count: int, factor: float) -> Iterator[tuple[str, Detector]]:
                 )
             ),
         )
+
+
+def _near(views: Views, near: Callable[[float], float]) -> Views:
+    drawn: dict[str, Any] = {name: near(getattr(views, name)) for name in HORIZONS}
+    return replace(views, **drawn)
 
 
 def honesty(corpus: Sequence[Series], runs: Sequence[Run], profile: Profile) -> Honesty:
