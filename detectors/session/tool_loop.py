@@ -2,7 +2,7 @@
 
 Statistic: per agent, how often one (tool, arguments, result) came since the agent last got anything new: a
 call it had not made or a result it had not had, or a new message to it. Unit: calls. A longer cycle of calls
-counts too: none of its calls is new. Eight distinct calls are kept, and digests of 64.
+counts too: none of its calls is new. Eight distinct calls are kept, and digests of 48.
 
 Derivation of the thresholds. A deterministic tool tells nothing the second time; five in a row leave room for
 a re-read and a re-check and are what the field caps at (R 5: 14,000 identical calls began with five). Waiting
@@ -35,7 +35,7 @@ from schemas.detection import Detection, Severity
 from schemas.event import Message, ToolCall
 
 MAX_CALLS = 8
-MAX_RECENT = 64
+MAX_RECENT = 48
 MAX_AGENTS = 8
 
 

@@ -11,8 +11,7 @@ confirmed.
 Silent: confirmations are expected of an effect once one has been seen in the session, and of `expected`.
 Such a call that is not confirmed within `timeout_ms` of the watermark after it is a warning, critical when
 the session was called completed. Where nobody ever confirms, nothing is expected.
-
-The four most recent calls with an effect are followed; each is reported once, at each severity.
+The 20 most recent calls with an effect are followed; that more wait is a warning.
 
 >>> from detectors.testing import events, run
 >>> call = dict(type="tool.call", tool="up", arguments_hash="a", status="ok", effect="vm.create")
@@ -29,28 +28,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from functools import partial
+from typing import Any, ClassVar, Final
 
 import msgspec
 
 from detectors.base import NOTHING, Beginning, SessionContext, SessionFacts, name_hash
-from detectors.bounded import add_recent, put, remember
+from detectors.bounded import put, remember
+from detectors.waiting import Call, Calls
 from schemas.detection import Detection, Severity
-from schemas.event import Effect, SessionEnd, ToolCall
+from schemas.event import Effect, ToolCall
 
-MAX_CALLS: Final = 4
+MAX_EARLY: Final = 4
 MAX_KINDS: Final = 8
-
-
-class Call(msgspec.Struct, array_like=True):
-    """A call whose effect is not confirmed; `told` is what has been reported of it."""
-
-    at: Beginning
-    watermark_ms: float
-    agent: str
-    effect: str
-    denied: bool = False
-    told: Severity | None = None
+DENIED: Final = "it did not happen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,61 +56,72 @@ class UnconfirmedEffect:
     wants: ClassVar[tuple[str, ...]] = ("tool.call", "effect", "session.end")
 
     class State(msgspec.Struct, omit_defaults=True):
-        """`confirmed` is the hashes of effects that were; `early` is effects that came before their call."""
+        """Hashes of effects that were confirmed, effects that came early; whether too many was told."""
 
-        calls: list[Call] = []
+        calls: Calls = msgspec.field(default_factory=Calls)
         confirmed: bytes = b""
         early: dict[bytes, bool] = {}
+        told: bool = False
 
-    def update(
-        self, state: State, event: ToolCall | Effect | SessionEnd, context: SessionContext
-    ) -> Iterable[Detection]:
+    def update(self, state: State, event: Any, context: SessionContext) -> Iterable[Detection]:
+        if event.type == "session.end":
+            denied = [call for call in state.calls.full if call.denied and event.outcome == "completed"]
+            return [one for call in denied for one in self._tell(call, "critical", context)]
+        found = self._take(state, event, context)
+        return [*found, *self._lost(state, context)] if state.calls.lost and not state.told else found
+
+    def _take(self, state: State, event: ToolCall | Effect, context: SessionContext) -> Iterable[Detection]:
         if event.type == "tool.call":
             if event.effect is None or event.status != "ok":
                 return NOTHING
             call = Call(context.here(), context.watermark_ms, event.agent, event.effect)
-            add_recent(state.calls, call, MAX_CALLS)
+            state.calls.add(call, context.facts.agents, partial(self._expects, state))
             context.wake_at(context.watermark_ms + self.timeout_ms)
             early = state.early.pop(name_hash(event.event_id), None) if state.early else None
             return NOTHING if early is None else self._settle(state, call, early, context)
-        if event.type == "effect":
-            found = next((call for call in state.calls if call.at.event_id == event.ref), None)
-            if found is None:
-                put(state.early, name_hash(event.ref), event.confirmed, MAX_CALLS)
-                return NOTHING
+        found = state.calls.find(event.ref, context.facts.agents)
+        if found is not None:
             return self._settle(state, found, event.confirmed, context)
-        if event.outcome != "completed":
+        if event.confirmed or not state.calls.lost:
+            put(state.early, name_hash(event.ref), event.confirmed, MAX_EARLY)
             return NOTHING
-        return [one for call in state.calls if call.denied for one in self._tell(call, "critical", context)]
+        begun = Beginning(event.ref, context.time_ms, context.here().offset)
+        return self._tell(Call(begun, 0.0, event.agent, "", denied=True), "warning", context)
 
     def due_ms(self, state: State, facts: SessionFacts) -> float | None:
-        due_ms = [call.watermark_ms + self.timeout_ms for call in state.calls if self._is_due(state, call)]
-        return min(due_ms, default=None)
+        waiting = [call for call in state.calls.waiting(facts.agents) if self._expects(state, call.hashed)]
+        return min((call.watermark_ms + self.timeout_ms for call in waiting), default=None)
 
     def on_timer(self, state: State, context: SessionContext) -> Iterable[Detection]:
         severity: Severity = "critical" if context.facts.outcome == "completed" else "warning"
-        for call in state.calls[:]:
-            if self._is_due(state, call) and call.watermark_ms + self.timeout_ms <= context.watermark_ms:
-                state.calls.remove(call)
+        for call in state.calls.waiting(context.facts.agents):
+            late = call.watermark_ms + self.timeout_ms <= context.watermark_ms
+            if late and self._expects(state, call.hashed):
+                state.calls.discard(call)
                 yield self._detection(call, severity, self.timeout_ms, context)
 
-    def _is_due(self, state: State, call: Call) -> bool:
-        return not call.denied and (call.effect in self.expected or name_hash(call.effect) in state.confirmed)
+    def _expects(self, state: State, kind: bytes) -> bool:
+        return kind in state.confirmed or kind in {name_hash(effect) for effect in self.expected}
 
-    def _settle(
-        self, state: State, call: Call, confirmed: bool, context: SessionContext
-    ) -> Iterable[Detection]:
-        if confirmed:
-            kind, effect = name_hash(call.effect), call.effect
-            if kind not in state.confirmed:
-                state.confirmed = remember(state.confirmed, kind, MAX_KINDS)
-                context.wake_at(min(one.watermark_ms for one in state.calls) + self.timeout_ms)
-            settled = [one for one in state.calls if one is call or (one.denied and one.effect == effect)]
-            state.calls = [one for one in state.calls if one not in settled]
+    def _settle(self, state: State, call: Call, ok: bool, context: SessionContext) -> Iterable[Detection]:
+        if ok:
+            if call.hashed not in state.confirmed:
+                state.confirmed = remember(state.confirmed, call.hashed, MAX_KINDS)
+                context.wake_at(self.due_ms(state, context.facts) or context.watermark_ms)
+            state.calls.settle(call)
             return NOTHING
+        if call not in state.calls.full:
+            state.calls.add(call, context.facts.agents, partial(self._expects, state))
         call.denied = True
-        completed = context.facts.outcome == "completed"
-        return [*self._tell(call, "critical" if completed else "warning", context)]
+        return self._tell(call, "critical" if context.facts.outcome == "completed" else "warning", context)
+
+    def _lost(self, state: State, context: SessionContext) -> Iterable[Detection]:
+        """That more calls wait than are followed is said once, where a confirmation is expected of them."""
+        state.told = any(self._expects(state, kind) for kind in state.calls.lost)
+        if not state.told:
+            return NOTHING
+        many = Call(context.here(), 0.0, context.agent, "more effects at once than can be followed")
+        return (self._detection(many, "warning", 0.0, context),)
 
     def _tell(self, call: Call, severity: Severity, context: SessionContext) -> Iterable[Detection]:
         if call.told in {severity, "critical"}:
@@ -130,8 +132,7 @@ class UnconfirmedEffect:
     def _detection(
         self, call: Call, severity: Severity, observed_ms: float, context: SessionContext
     ) -> Detection:
-        seconds = self.timeout_ms / 1_000
-        what = "it did not happen" if call.denied else f"nothing confirmed it within {seconds:g} s"
+        late = f"nothing confirmed it within {self.timeout_ms / 1_000:g} s" if not call.denied else DENIED
         ending = "; the task was called complete" if severity == "critical" else ""
         return context.detection(
             self,
@@ -144,6 +145,6 @@ class UnconfirmedEffect:
             agent=call.agent,
             time_ms=call.at.time_ms + observed_ms,
             since=call.at,
-            event_ids=None if call.denied else [call.at.event_id],
-            summary=f"{call.agent} called for {call.effect}, and {what}{ending}.",
+            event_ids=None if call.denied else [call.at.event_id] if call.effect else [],
+            summary=f"{call.agent} called for {call.effect or 'an effect'}, and {late}{ending}.",
         )

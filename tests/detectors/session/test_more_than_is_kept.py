@@ -21,6 +21,7 @@ from detectors.session.result_contract import ResultContract
 from detectors.session.retry_storm import RetryStorm
 from detectors.session.tool_loop import ToolLoop
 from detectors.session.truncation import Truncation
+from detectors.session.unconfirmed_effect import UnconfirmedEffect
 from detectors.session.undeclared_tool import UndeclaredTool
 from detectors.testing import events
 from schemas.detection import Detection
@@ -118,6 +119,42 @@ class TestPingPong:
         once = (dict(ASK, agent=f"b{n}", to_agent=f"c{n}") for n in count())
         stream = [event for _ in range(24) for event in (next(pair), *(next(once) for _ in range(others)))]
         assert critical(PingPong(), stream) == {"analyzer", "verifier"}
+
+
+class TestUnconfirmedEffect:
+    @pytest.mark.parametrize("calls", [2, 10, 20])
+    def test_a_call_denied_after_many_others(self, calls: int) -> None:
+        no = {"type": "effect", "ref": "e0", "confirmed": False}
+        yes = [{"type": "effect", "ref": f"e{n}", "confirmed": True} for n in range(1, calls)]
+        said = found(UnconfirmedEffect(), [*[CREATE] * calls, *yes, no])
+        assert [one.severity for one in said] == ["warning"]
+        done = {"type": "session.end", "outcome": "completed"}
+        different = [dict(CREATE, effect=f"vm.kind-{n}") for n in range(calls)]
+        assert critical(UnconfirmedEffect(), [*different, no, done]) == {"agent"}
+
+    @pytest.mark.parametrize("calls", [2, 10, 20])
+    def test_calls_that_nobody_confirms_where_others_were(self, calls: int) -> None:
+        yes = {"type": "effect", "ref": f"e{calls - 1}", "confirmed": True}
+        said = found(UnconfirmedEffect(), [*[CREATE] * calls, yes], finish=True)
+        assert [one.severity for one in said] == ["warning"] * (calls - 1)
+        assert len({one.detection_id for one in said}) == calls - 1
+
+    def test_more_calls_at_once_than_are_followed_are_said_and_a_denial_of_any_is_told(self) -> None:
+        yes = [{"type": "effect", "ref": f"e{n}", "confirmed": True} for n in range(100, 200)]
+        no = {"type": "effect", "ref": "e7", "confirmed": False}
+        said = found(UnconfirmedEffect(), [*[CREATE] * 200, *yes, no])
+        assert [one.severity for one in said] == ["warning", "warning"]
+        assert "more effects at once than can be followed" in said[0].summary
+        assert "it did not happen" in said[1].summary
+
+    def test_nothing_is_said_of_calls_that_nobody_ever_confirms(self) -> None:
+        assert found(UnconfirmedEffect(), [CREATE] * 200, finish=True) == []
+
+    def test_of_many_calls_one_that_was_denied_and_then_confirmed_is_made_good(self) -> None:
+        no = {"type": "effect", "ref": "e0", "confirmed": False}
+        yes = {"type": "effect", "ref": "e12", "confirmed": True}
+        done = {"type": "session.end", "outcome": "completed"}
+        assert critical(UnconfirmedEffect(), [*[CREATE] * 11, no, CREATE, yes, done]) == set()
 
 
 class TestWarningsTakeNoPlaceFromWhatIsCritical:
