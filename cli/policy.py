@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from cli.common import Config, Json, print_json, settings_from, stderr, stdout
+from cli.common import Config, Json, print_json, say, settings_from, stderr, stdout
 from cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,9 +41,14 @@ def register(to: typer.Typer) -> None:
 def check(file: PolicyFile = None, config: Config = None, as_json: Json = False) -> None:
     """Says whether a policy can be used. What is wrong is said with file, line and key, exit 1."""
     from responders.channels import must_know
+    from responders.policy.doubts import never_decide
 
     policy, settings = _policy(file, config), settings_from(config)
     must_know(policy, settings, file)
+    path = file or settings.policy
+    _must_be_detectors(policy, path)
+    for doubt in never_decide(policy):
+        say(f"{path}: {doubt}")
     if as_json:
         print_json(policy.model_dump(mode="json", by_alias=True))
         return
@@ -59,6 +64,18 @@ def check(file: PolicyFile = None, config: Config = None, as_json: Json = False)
     stdout.print(
         f"{name}: usable ({', '.join(f'{count} {what}' for what, count in counts.items() if count)})"
     )
+
+
+def _must_be_detectors(policy: Policy, path: Path | None) -> None:
+    """Raises PolicyError, with file and line, for a detector that there is not: its rule fits nothing."""
+    from config import policy_file
+    from responders.policy.doubts import no_detectors
+
+    wrong = no_detectors(policy)
+    if path is not None and wrong:
+        keys, what = wrong[0]
+        text = policy_file.read(path)
+        raise policy_file.PolicyError(f"{policy_file.place(text, str(path), list(keys))}: {what}")
 
 
 @app.command()
@@ -83,6 +100,7 @@ def explain(
 ) -> None:
     """What the policy says about a detection: who is told when, and what is done."""
     from responders.containment import TargetError, parse_target
+    from responders.policy.doubts import known
     from responders.policy.explain import explain as said_of
     from responders.policy.explain import supposed
     from schemas.control import ControlState
@@ -91,6 +109,9 @@ def explain(
         about = parse_target(target)
     except TargetError as error:
         raise UserError(str(error)) from None
+    wrong = known(detector)
+    if wrong is not None:
+        raise UserError(wrong)
     now = at or datetime.now(UTC)
     state = None if suggests == "nothing" else ControlState(mode=suggests)
     said = said_of(_policy(file, config), supposed(detector, about, severity, state, now), now)

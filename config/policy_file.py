@@ -4,12 +4,14 @@ file, line and key.
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from config.errors import CorrectableError
 
@@ -17,6 +19,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 _COMMENT: Final = re.compile(r"""("[^"]*"|'[^']*')|\#.*""")
+
+
+_LISTS: Final = frozenset({"frozen_set_type", "tuple_type", "list_type"})
 
 
 class PolicyError(CorrectableError):
@@ -28,7 +33,10 @@ def read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError(f"{path}: cannot be read ({error}); give WATCHKEEPER_POLICY a TOML file") from None
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise PolicyError(
+            f"{path}: cannot be read ({why}): name a TOML file, here or in WATCHKEEPER_POLICY"
+        ) from None
 
 
 def parse(model: type[Model], text: str, name: str) -> Model:
@@ -38,10 +46,42 @@ def parse(model: type[Model], text: str, name: str) -> Model:
     except tomllib.TOMLDecodeError as error:
         raise PolicyError(f"{name}: not TOML: {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
+        # A mistyped key is why another one is missing.
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         keys = [str(part) for part in first["loc"]]
-        what = first["msg"].removeprefix("Value error, ").lower()
-        raise PolicyError(f"{name}:{_line_of(text, keys)}: {'.'.join(keys)}: {what}") from None
+        more = "" if len(error.errors()) == 1 else f" (and {len(error.errors()) - 1} more)"
+        raise PolicyError(f"{place(text, name, keys)}: {_what(model, first)}{more}") from None
+
+
+def place(text: str, name: str, keys: list[str]) -> str:
+    """Where the keys are in the text of the file: ``name:line: key``."""
+    return f"{name}:{_line_of(text, keys)}: {'.'.join(keys)}"
+
+
+def _what(model: type[BaseModel], error: ErrorDetails) -> str:
+    if error["type"] == "extra_forbidden":
+        return _no_such_key(model, error["loc"])
+    if error["type"] in _LISTS:
+        return "must be a list, in [ ]"
+    return error["msg"].removeprefix("Value error, ").lower()
+
+
+def _no_such_key(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    section: type[BaseModel] | None = model
+    for key in loc[:-1]:
+        if isinstance(key, str) and section is not None and key in section.model_fields:
+            section = _section_in(section.model_fields[key].annotation)
+    keys = [] if section is None else [each.alias or key for key, each in section.model_fields.items()]
+    meant = difflib.get_close_matches(str(loc[-1]), keys, n=1)
+    return f"there is no such key{f': did you mean {meant[0]}?' if meant else ' here'}"
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field holds, or holds many of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_section_in(each) for each in get_args(annotation))
+    return next((each for each in found if each is not None), None)
 
 
 def _line_of(text: str, keys: list[str]) -> int:

@@ -82,6 +82,9 @@ def _chain(policy: Policy, detection: Detection) -> str:
         f"after {step.after_minutes:g} min {', '.join((*step.channels, *step.people)) or 'the same again'}"
         for step in policy.escalation.steps
     ]
+    chain = policy.escalation
+    if steps and chain.repeat_minutes is not None:
+        steps.append(f"then every {chain.repeat_minutes:g} min, {chain.repeat_at_most} times at most")
     return "; ".join(steps) or "nothing more"
 
 

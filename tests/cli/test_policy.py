@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -16,6 +17,7 @@ from responders.event_store import Store
 from responders.handle import Responder
 from responders.policy import DEFAULT, Policy, parse
 from schemas.detection import DETECTION, Detection
+from tests.cli.invoke import invoke
 
 LOOP = Detection(
     detection_id="d-1",
@@ -107,6 +109,58 @@ def test_explain_says_what_would_be_done() -> None:
     assert said["paged"] == "at once"
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "[[route]]\nagents = ['a']\nchanels = ['terminal']",
+            ":3: route.0.chanels: there is no such key: did you",
+        ),
+        ("[[silence]]\nagents = 'billing'", ":2: silence.0.agents: must be a list, in [ ] (and 1 more)"),
+        (
+            "\n[[route]]\ndetectors = ['tool_lop']\nchannels = ['terminal']",
+            ":3: route.0.detectors: there is no",
+        ),
+        (
+            "[[containment.rules]]\ntrust = 'shadow'\ndetectors = ['x']",
+            ":3: containment.rules.0.detectors: there",
+        ),
+        (
+            "[[inhibit]]\nsource = ['outage']\ntargets = ['latency']",
+            ":2: inhibit.0.source: there is no detector",
+        ),
+    ],
+)
+def test_check_says_what_was_meant(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(text)
+    result = CliRunner().invoke(app, ["policy", "check", str(file)])
+    assert isinstance(result.exception, PolicyError)
+    assert str(result.exception).startswith(f"{file}{says}")
+
+
+def test_check_names_rules_that_never_decide(tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    route = "[[route]]\nagents = ['a']\nchannels = ['terminal']\n"
+    narrow = "[[route]]\nagents = ['a']\nseverities = ['critical']\nchannels = ['terminal']\n"
+    rules = "[[containment.rules]]\ntrust = 'shadow'\nscope = 'agent'\n" * 2
+    file.write_text(narrow + route + narrow + rules)
+    done = invoke("policy", "check", str(file), "--json")
+    assert done.stderr == f"{file}: [[route]] number 3 never decides: number 1 fits all that it fits\n"
+    assert len(json.loads(done.stdout)["route"]) == 3
+    file.write_text(route.replace("[[route]]", "[[route]]\nalso = true") + route)
+    assert invoke("policy", "check", str(file)).stderr == ""
+
+
+def test_explain_knows_detectors_and_says_how_often_it_repeats(tmp_path: Path) -> None:
+    wrong = CliRunner().invoke(app, ["policy", "explain", "tool_lop", "billing"])
+    assert "did you mean 'tool_loop'?" in str(wrong.exception)
+    file = tmp_path / "policy.toml"
+    file.write_text("[escalation]\nrepeat_minutes = 30\nrepeat_at_most = 4\n")
+    said = json.loads(call("explain", "tool_loop", "billing", "--policy", str(file), "--json"))
+    assert said["unanswered"].endswith("; then every 30 min, 4 times at most")
+
+
 def test_the_documented_policy_is_one() -> None:
     text = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
     blocks = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
@@ -123,6 +177,7 @@ def test_what_a_person_says_is_kept(tmp_path: Path) -> None:
         assert result.exit_code == 0, (result.output, result.exception)
         return result.stdout
 
+    run("db", "upgrade")
     assert "billing is silent until" in run(
         "silence", "billing", "--minutes", "30", "--detector", "tool_loop"
     )

@@ -67,7 +67,10 @@ def _one(**fields: object) -> str:
         (_one(cost_over_usd=1), r"p.toml:5: objective\.0\.cost_over_usd: error_rate takes no limit"),
         (_one(objective=1), r"p.toml:4: objective\.0\.objective: .*less than 1"),
         (_one(window_days=90), r"p.toml:5: objective\.0\.window_days: .*30"),
-        (_one(windowdays=9), r"p.toml:5: objective\.0\.windowdays: extra inputs"),
+        (
+            _one(windowdays=9),
+            r"p.toml:5: objective\.0\.windowdays: there is no such key: did you mean window_days",
+        ),
         (_one() + _one(), r"p.toml:1: objective: two objectives are named n"),
         (
             "".join(_one(name=f"'n{number}'") for number in range(MOST_OF_AN_AGENT + 1)),
