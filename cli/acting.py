@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.common import settings_from
+from cli.common import say, settings_from
 from cli.errors import UserError
 
 if TYPE_CHECKING:
     from config.settings import Settings
     from responders.handle import Responder
+    from responders.policy import Policy
     from schemas.control import Target
 
 _TAKEN_UP_WITHIN_S = 5.0
@@ -34,13 +35,25 @@ def responder_of(config: Path | None, data_dir: Path | None) -> Iterator[Respond
 
     settings = settings_from(config, data_dir)
     must_exist(settings)
-    responder = actions.connect(settings)
+    responder = actions.connect(settings, _rules(settings))
     try:
         yield responder
     except ActionRefused as error:
         raise UserError(str(error)) from None
     finally:
         responder.store.close()
+
+
+def _rules(settings: Settings) -> Policy:
+    """The policy; the default one where its file cannot be used, for that must keep nobody from a stop."""
+    from responders import actions, channels
+    from responders.policy import DEFAULT, PolicyError
+
+    try:
+        return actions.installation_policy(settings)
+    except PolicyError as error:
+        say(f"watchkeeper: {error}; until that is mended this command goes by the default policy")
+        return DEFAULT.with_channels(*channels.defaults(settings))
 
 
 def must_exist(settings: Settings) -> None:

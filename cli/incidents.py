@@ -18,6 +18,7 @@ from cli.acting import person, responder_of
 from cli.common import Config, DataDir, Json, print_json, stdout
 
 if TYPE_CHECKING:
+    from responders.incident import Incident
     from responders.projections import IncidentRow
 
 _PANEL = "Incidents and containment"
@@ -148,13 +149,15 @@ def runbook(
         stdout.print(Markdown(f"# {name}\n\n{text_of(name)}"))
 
 
-def ack(incident_id: IncidentId, config: Config = None, data_dir: DataDir = None) -> None:
+def ack(
+    incident_id: IncidentId, config: Config = None, data_dir: DataDir = None, as_json: Json = False
+) -> None:
     """Says that you are on it."""
     from responders import actions
 
     with responder_of(config, data_dir) as responder:
         done = actions.acknowledge(responder, incident_id, person())
-    stdout.print(f"{done.incident_id} is {done.state}")
+    _say(done, as_json, f"{done.incident_id} is {done.state}")
 
 
 def approve(
@@ -162,13 +165,14 @@ def approve(
     target: ForTarget = None,
     config: Config = None,
     data_dir: DataDir = None,
+    as_json: Json = False,
 ) -> None:
     """Has the containment carried out that the incident proposed."""
     from responders import actions
 
     with responder_of(config, data_dir) as responder:
         done = actions.approve(responder, incident_id, person(), target)
-    stdout.print(f"{done.incident_id}: {done.containment}")
+    _say(done, as_json, f"{done.incident_id} is approved; the order is on its way")
 
 
 def deny(
@@ -177,13 +181,14 @@ def deny(
     reason: Reason = "",
     config: Config = None,
     data_dir: DataDir = None,
+    as_json: Json = False,
 ) -> None:
     """Says no to the containment that the incident proposed."""
     from responders import actions
 
     with responder_of(config, data_dir) as responder:
         done = actions.deny(responder, incident_id, person(), reason, target)
-    stdout.print(f"{done.incident_id}: what it proposed is not done")
+    _say(done, as_json, f"{done.incident_id}: what it proposed is not done")
 
 
 def silence(
@@ -193,6 +198,7 @@ def silence(
     reason: Reason = "",
     config: Config = None,
     data_dir: DataDir = None,
+    as_json: Json = False,
 ) -> None:
     """Keeps an incident, or an agent, from paging for a while. It is all logged, and what is still open by
     then is paged. `watchkeeper unsilence` ends it before.
@@ -201,6 +207,15 @@ def silence(
 
     with responder_of(config, data_dir) as responder:
         done = actions.silence(responder, what, person(), minutes, reason, detector)
+    if as_json:
+        print_json(
+            {
+                "silence_id": done.silence_id,
+                "until": done.until.isoformat().replace("+00:00", "Z"),
+                "incidents": done.incidents,
+            }
+        )
+        return
     concerned = f" ({', '.join(done.incidents)})" if done.silence_id and done.incidents else ""
     stdout.print(f"{what} is silent until {done.until:%Y-%m-%d %H:%M:%S} UTC{concerned}")
 
@@ -259,6 +274,7 @@ def resolve(
     reason: Reason = "",
     config: Config = None,
     data_dir: DataDir = None,
+    as_json: Json = False,
 ) -> None:
     """Closes an incident. What is contained stays contained until it is resumed."""
     from responders import actions
@@ -268,4 +284,14 @@ def resolve(
         done = close(responder, incident_id, person(), reason)
     held = [shlex.quote(each.target.key) for each in done.containments.values() if each.active]
     still = "".join(f"; still held, let it run with: watchkeeper resume {target}" for target in held)
-    stdout.print(f"{done.incident_id} is {done.state}{still}", soft_wrap=True, markup=False)
+    how = "a false alarm" if done.false_alarm else done.state
+    _say(done, as_json, f"{done.incident_id} is {how}{still}")
+
+
+def _say(incident: Incident, as_json: bool, words: str) -> None:
+    """What has become of the incident: the words, or the fields that the HTTP API answers."""
+    if as_json:
+        names = ("incident_id", "state", "severity", "containment")
+        print_json({name: getattr(incident, name) for name in names})
+    else:
+        stdout.print(words, soft_wrap=True, markup=False)

@@ -54,14 +54,15 @@ def installation_policy(settings: Settings) -> Policy:
     return policy.load(settings.policy).with_channels(*channels.defaults(settings))
 
 
-def connect(settings: Settings) -> Responder:
+def connect(settings: Settings, rules: Policy | None = None) -> Responder:
     """A responder on the settings' store, its schema brought up to date; close ``responder.store`` after use.
+    It goes by ``rules``, or else by the settings' policy.
 
     Raises:
         StoreError: the database cannot be used.
         PolicyError: the policy file cannot be used.
     """
-    rules = installation_policy(settings)
+    rules = installation_policy(settings) if rules is None else rules
     upgrade(settings.database_url)
     return Responder(Store.open(settings.database_url), rules)
 

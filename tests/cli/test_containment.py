@@ -228,6 +228,26 @@ def test_no_command_makes_a_store_of_its_own(tmp_path: Path, command: tuple[str,
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_a_policy_that_cannot_be_used_keeps_nobody_from_a_stop(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text("[paging]\nseverites = []\n")
+    env = {"WATCHKEEPER_POLICY": str(tmp_path / "policy.toml")}
+    done = invoke("halt", AGENT, "--json", "--data-dir", str(desk.data_dir), env=env)
+    assert (done.returncode, json.loads(done.stdout)["wanted"]["mode"]) == (0, "halt")
+    assert "did you mean severities?; until that is mended" in done.stderr.splitlines()[0]
+
+
+def test_what_is_done_about_an_incident_is_one_document(desk: Desk) -> None:
+    incident_id = json.loads(desk.order("halt", AGENT, "--json").stdout)["incident_id"]
+    for command in (("ack", incident_id), ("resolve", incident_id, "--false-alarm")):
+        said = json.loads(desk.order(*command, "--json").stdout)
+        assert said.keys() == {"incident_id", "state", "severity", "containment"}
+    assert said["state"] == "resolved"
+    silence = json.loads(desk.order("silence", AGENT, "--minutes", "5", "--json").stdout)
+    assert silence["silence_id"] in desk.order("silences").stdout
+    again = invoke("ack", incident_id, "--json", "--data-dir", str(desk.data_dir))
+    assert (again.returncode, again.stdout, len(again.stderr.splitlines())) == (1, "", 1)
+
+
 def test_ids_are_whole_in_a_narrow_terminal(desk: Desk) -> None:
     done = json.loads(desk.order("halt", f"{AGENT}-with-a-name-that-is-long", "--json").stdout)
     shown = invoke("incidents", "--data-dir", str(desk.data_dir), env={"COLUMNS": "60"}).stdout
