@@ -33,6 +33,17 @@ def add_recent(items: list[T], item: T, limit: int) -> T:
     return item
 
 
+def add_sample(items: list[T], item: T, limit: int, order: Callable[[T], Any]) -> T:
+    """Append an item; of more than `limit` the last in `order` goes, but for this one. By an order that has
+    nothing to do with when they come all but one are a sample that stays the same: were it those that came
+    last, of many in turns none would be kept until it comes again.
+    """
+    if len(items) >= limit:
+        items.remove(max(items, key=order))
+    items.append(item)
+    return item
+
+
 def remember(known: bytes, digest: bytes, limit: int) -> bytes:
     """`known`, joined digests of one length, with one more; at most the last `limit` of them."""
     return (known + digest)[-len(digest) * limit :]

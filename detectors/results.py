@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from detectors.base import Beginning, name_hash
-from detectors.bounded import add_recent, find_recent
+from detectors.bounded import add_sample, find_recent
 from detectors.shapes import changes
 
 MAX_SOURCES: Final = 4
@@ -69,10 +69,10 @@ class Results(msgspec.Struct, array_like=True):
 
 
 def results_of(sources: list[Results], name: str) -> Results:
-    """Those of the tool or index of that name; the least recently used go first."""
+    """Those of the tool or index of that name; of more than are kept, those of some."""
     key = name_hash(name)
     found = find_recent(sources, lambda one: one.key == key)
-    return found or add_recent(sources, Results(key), MAX_SOURCES)
+    return found or add_sample(sources, Results(key), MAX_SOURCES, lambda one: one.key)
 
 
 def change_of(known: Iterable[str], shape: str) -> tuple[str, int, bool]:

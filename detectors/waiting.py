@@ -4,7 +4,7 @@
 >>> for number in range(9):
 ...     calls.add(Call(Beginning(f"e{number}", 7_500.0, number), 7_500.0, "d", "up"), "abcd", lambda _: True)
 >>> [call.at.event_id for call in calls.full], len(calls.waiting("abcd"))
-(['e5', 'e6', 'e7', 'e8'], 9)
+(['e6', 'e7', 'e8'], 9)
 >>> found = calls.find("e2", "abcd")
 >>> found is not None and (found.watermark_ms, found.agent, found.hashed == name_hash("up"))
 (8000, 'd', True)
@@ -23,8 +23,8 @@ from detectors.base import Beginning, name_hash
 from detectors.bounded import add_recent
 from schemas.detection import Severity
 
-MAX_FULL: Final = 4
-MAX_PACKED: Final = 16
+MAX_FULL: Final = 3
+MAX_PACKED: Final = 17
 MAX_LOST: Final = 8
 _PACKED: Final = struct.Struct(">4s4sIB")
 """The hash of the event id, that of the effect, the watermark in seconds, and the agent's number."""

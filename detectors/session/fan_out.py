@@ -13,8 +13,8 @@ bucket (Turner, "New Directions in Communications", IEEE Communications Magazine
 that answers mail all day stays below it. After a failure only half of that until the bucket would be empty
 again: whoever tries again has as many targets as before. What a person approved is not counted.
 
-Each tool or effect is reported once a session; the four used last and eight caps are kept, and in a session
-of more caps nothing else is judged.
+Each tool or effect is reported once a session. Twelve caps are kept, and in a session of more nothing else is
+judged. Of what has no cap three are counted apart and all others together, with one limit.
 
 >>> from detectors.testing import events, run
 >>> mail = dict(type="tool.call", tool="mail", arguments_hash="a1", status="ok", effect="email.send")
@@ -35,27 +35,14 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from detectors.base import HALT, NOTHING, Beginning, SessionContext, name_hash
-from detectors.bounded import add_recent, find_recent
+from detectors.base import HALT, NOTHING, SessionContext, name_hash
+from detectors.targets import Sent, sent_by
 from schemas.detection import Detection, Severity
 from schemas.event import Heartbeat, SessionStart, ToolCall
 
-MAX_CAPS: Final = 8
-MAX_SENT: Final = 4
+MAX_CAPS: Final = 12
 _OUT: Final = re.compile(r"(.*[._:/-])?(send|reply|forward|notify|invite|announce|broadcast)", re.I)
 _HOUR_MS: Final = 3_600_000.0
-
-
-class Sent(msgspec.Struct, array_like=True):
-    """The targets of one tool or effect: all of them, and those still in the bucket at `at_ms`."""
-
-    key: bytes
-    since: Beginning
-    at_ms: float
-    total: int = 0
-    level: float = 0.0
-    careful_until_ms: float = 0.0
-    reported: Severity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +57,10 @@ class FanOut:
     wants: ClassVar[tuple[str, ...]] = ("session.start", "tool.call", "heartbeat")
 
     class State(msgspec.Struct, omit_defaults=True):
-        """`caps` by the hash of a tool's or an effect's name."""
+        """`caps`, and targets reached where there is one, by the hash of a tool's or an effect's name."""
 
         caps: dict[bytes, int] = {}
+        reached: dict[bytes, int] = {}
         sent: list[Sent] = []
 
     def update(
@@ -101,12 +89,14 @@ class FanOut:
         cap = state.caps.get(name_hash(tool))
         if cap is None:
             return NOTHING
-        return self._report(_sent(state, tool, context), "warning", tool, cap, context)
+        sent, _ = sent_by(state.sent, tool, state.caps, context)
+        sent.total = state.reached.get(name_hash(tool), 0)
+        return self._report(sent, "warning", tool, cap, context)
 
     def _count(
         self, state: State, name: str, cap: int | None, event: ToolCall, context: SessionContext
     ) -> Iterable[Detection]:
-        sent = _sent(state, name, context)
+        sent, name = sent_by(state.sent, name, state.caps, context)
         drained = max(0.0, context.time_ms - sent.at_ms) * self.per_hour / _HOUR_MS
         sent.level = max(0.0, sent.level - drained)
         sent.at_ms = max(sent.at_ms, context.time_ms)
@@ -117,6 +107,8 @@ class FanOut:
         sent.total += targets
         sent.level += targets
         if cap is not None:
+            key = name_hash(name)
+            sent.total = state.reached[key] = state.reached.get(key, 0) + targets
             return self._report(sent, "critical", name, cap, context) if sent.total > cap else NOTHING
         limit = self.limit / 2 if context.time_ms < sent.careful_until_ms else self.limit
         return self._report(sent, "critical", name, limit, context) if sent.level > limit else NOTHING
@@ -142,9 +134,3 @@ class FanOut:
                 suggested=None if denied else HALT,
             ),
         )
-
-
-def _sent(state: FanOut.State, name: str, context: SessionContext) -> Sent:
-    key = name_hash(name)
-    sent = find_recent(state.sent, lambda one: one.key == key)
-    return sent or add_recent(state.sent, Sent(key, context.here(), context.time_ms), MAX_SENT)

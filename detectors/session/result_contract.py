@@ -13,8 +13,8 @@ the third in a row. Not judged where healthy sessions have it in one of fifty ca
 
 Empty: `run` results in a row without an item, each for other arguments, less likely than `chance` by
 Laplace's rule of succession from the results before (and those of healthy sessions): a warning. Each is
-reported once a session and source, 16 and each agent's first critical at most; the four sources used last
-are followed.
+reported once a session and source, 16 and each agent's first critical at most. Of more
+than four sources a sample is followed.
 
 >>> from detectors.testing import events, run
 >>> call = dict(type="tool.call", tool="report", arguments_hash="a", status="ok")

@@ -11,7 +11,7 @@ old one.) Versions are compared when both are dotted numbers or ISO dates; hashe
 Read your writes: after a successful call with the effect ``<index>.write`` (or update, set, put, store,
 upsert, save), what is read from that index after `lag_ms` is not of before the write.
 
-Each index is reported once a session by each rule; the four most recently used are kept.
+Each index is reported once a session by each rule; four are kept, of more a sample that stays the same.
 
 >>> from detectors.testing import events, run
 >>> read = dict(type="retrieval", index="memory", documents=1)
@@ -33,7 +33,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from detectors.base import NOTHING, Beginning, SessionContext, name_hash
-from detectors.bounded import add_recent, find_recent
+from detectors.bounded import add_sample, find_recent
 from schemas.base import epoch_ms
 from schemas.detection import Detection
 from schemas.event import Retrieval, ToolCall
@@ -142,4 +142,6 @@ class StaleMemory:
 def _index(state: StaleMemory.State, name: str) -> Index:
     key = name_hash(name)
     index = find_recent(state.indexes, lambda one: one.key == key)
-    return index or add_recent(state.indexes, Index(key), MAX_INDEXES)
+    return index or add_sample(
+        state.indexes, Index(key), MAX_INDEXES, lambda one: (one.read is None, one.key)
+    )

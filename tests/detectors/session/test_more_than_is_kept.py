@@ -13,12 +13,14 @@ from detectors.offline import Engine
 from detectors.session.bad_arguments import BadArguments
 from detectors.session.budget import Budget
 from detectors.session.credential_misuse import CredentialMisuse
+from detectors.session.fan_out import FanOut
 from detectors.session.foreign_arguments import ForeignArguments
 from detectors.session.foreign_memory import ForeignMemory
 from detectors.session.goal_violation import GoalViolation
 from detectors.session.ping_pong import PingPong
 from detectors.session.result_contract import ResultContract
 from detectors.session.retry_storm import RetryStorm
+from detectors.session.stale_memory import StaleMemory
 from detectors.session.tool_loop import ToolLoop
 from detectors.session.truncation import Truncation
 from detectors.session.unconfirmed_effect import UnconfirmedEffect
@@ -157,6 +159,23 @@ class TestUnconfirmedEffect:
         assert critical(UnconfirmedEffect(), [*[CREATE] * 11, no, CREATE, yes, done]) == set()
 
 
+class TestFanOut:
+    def test_many_ways_to_reach_people_used_in_turns(self) -> None:
+        ways = [dict(CALL, tool=f"way-{n}", effect=f"way-{n}.send") for n in range(9)]
+        assert critical(FanOut(), rounds(ways, 30)) == {"agent"}
+
+    @pytest.mark.parametrize("caps", [2, 7, 12])
+    def test_every_declared_cap_holds(self, caps: int) -> None:
+        start = dict(START, budget={"fan_out": {f"way-{n}.send": 5 for n in range(caps)}})
+        ways = [dict(CALL, tool=f"way-{n}", effect=f"way-{n}.send") for n in range(caps)]
+        said = found(FanOut(), [start, *rounds(ways, 6)], gap_ms=120_000)
+        assert {one.summary.split()[5].rstrip(",") for one in said} == {f"way-{n}.send" for n in range(caps)}
+
+    def test_few_targets_by_each_of_many_ways_are_no_flood(self) -> None:
+        ways = [dict(CALL, tool=f"way-{n}", effect=f"way-{n}.send") for n in range(9)]
+        assert found(FanOut(), rounds(ways, 2)) == []
+
+
 class TestWarningsTakeNoPlaceFromWhatIsCritical:
     def test_of_foreign_arguments(self) -> None:
         read = [dict(CALL, tool=f"read-{n}", foreign_arguments=True) for n in range(40)]
@@ -225,6 +244,19 @@ def test_the_thirtieth_agent_may_not_widen_what_is_allowed() -> None:
     wider = dict(starts[-1], allowed_effects=["db.drop"])
     drop = dict(CALL, agent="agent-29", effect="db.drop")
     assert critical(GoalViolation(), [*starts, wider, drop]) == {"agent-29"}
+
+
+def test_an_old_version_of_one_of_many_indexes() -> None:
+    read = {"type": "retrieval", "documents": 1}
+    new = [dict(read, index=f"index-{n}", index_version="1.3") for n in range(12)]
+    old = [dict(read, index=f"index-{n}", index_version="1.2") for n in range(12)]
+    assert found(StaleMemory(), [*rounds(new, 3), *old])
+
+
+def test_one_of_many_tools_that_comes_back_empty() -> None:
+    tools = [dict(CALL, tool=f"tool-{n}", result_items=3) for n in range(12)]
+    empty = [dict(each, arguments_hash=f"{turn}", result_items=0) for turn in range(12) for each in tools]
+    assert found(ResultContract(), [*rounds(tools, 30), *empty])
 
 
 def test_many_agents_that_act_on_answers_that_were_cut_off() -> None:
