@@ -156,7 +156,7 @@ def _amount(metric: str, value: float) -> str:
 
 
 def _done(incident: Incident) -> list[str]:
-    lines = [_contained(each) for each in incident.containments.values()]
+    lines = [_contained(each, incident.open) for each in incident.containments.values()]
     if not lines:
         whose = "Each of them says what was." if incident.listed else "The agent goes on."
         lines = [f"*Nothing was stopped.* {whose}"]
@@ -173,9 +173,14 @@ def _done(incident: Incident) -> list[str]:
     return lines[-20:]
 
 
-def _contained(held: Containment) -> str:
+def _contained(held: Containment, is_open: bool) -> str:
     who = literal(buttons.whom(held.target))
     if held.awaited and held.proposal is not None:
+        if not is_open:
+            asked = (
+                f"*Not done:* {literal(describe(held.proposal))} {who} was asked for, and nobody answered."
+            )
+            return asked if not held.active else f"{_ordered(held, who)}\n{asked}"
         asked = f"✋ *Waiting for approval:* {literal(describe(held.proposal))} {who}{_asked_since(held)}."
         return asked if not held.active else f"{_ordered(held, who)}\n{asked}"
     return _ordered(held, who)

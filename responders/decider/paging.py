@@ -13,7 +13,7 @@ from responders.decider.inputs import ListInDigest, PageOutcome, PartFails, Part
 from responders.effects import PACED, Delivered
 from responders.incident import Deferral, Incident
 from responders.policy import Told
-from responders.wording import CHANNEL, LATE
+from responders.wording import CHANNEL, LATE, span
 from schemas import incident as log
 from schemas.control import EVERY_AGENT
 from schemas.detection import Detection
@@ -198,13 +198,12 @@ def on_escalation_due(draft: Draft, number: int) -> None:
         return
     waited = draft.now - since
     draft.add(log.Escalated(step=number, waited_ms=waited.total_seconds() * 1000))
-    minutes = f"{waited.total_seconds() / 60:.0f} min"
     told = told_of(draft)
     channels = step.channels or told.channels
     send(
         draft,
         f"escalated:{draft.incident.escalations}",
-        f"Nobody is on it for {minutes}: {incident.headline}",
+        f"Still nobody on it after {span(waited.total_seconds())}: {incident.headline}",
         Told(channels, step.people or told.people),
     )
 

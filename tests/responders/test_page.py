@@ -82,6 +82,14 @@ def test_what_waits_for_approval_says_how_to_do_it(desk: Responder) -> None:
     assert "Ordered: billing to halt" in text
 
 
+def test_what_was_asked_and_never_answered_waits_no_more_when_it_is_over(desk: Responder) -> None:
+    incident = desk.detection(detection(session=None))
+    assert incident is not None
+    text = shown(render(actions.resolve(desk, incident.incident_id, "alice"), "opened"))
+    assert "Not done: halt billing was asked for, and nobody answered." in text
+    assert "Waiting for approval" not in text
+
+
 def test_a_denied_order_says_who_said_no(desk: Responder) -> None:
     incident = desk.detection(detection(session=None))
     assert incident is not None
