@@ -10,7 +10,8 @@ tokens are the least that is judged. Three times that, at that pace, is critical
 soon after. A long context that is flat is healthy, and so is slow growth, and so is one large document. One
 that falls to half (compaction) begins anew. What healthy sessions of the agent reach, and half as much again,
 is no cause where its profile is known. The context is the input of a call, with what was read from a cache
-where a provider counts that apart; a call that does not say its input is passed over.
+where a provider counts that apart; a call that does not say its input is passed over. Six agents of a session
+are followed at once; of more, one whose context does not grow gives its place to another.
 
 >>> from detectors.testing import events, run
 >>> call = dict(type="llm.call", request_model="m", output_tokens=100, status="ok")
@@ -31,23 +32,26 @@ from typing import ClassVar
 import msgspec
 
 from detectors.base import NOTHING, SessionContext, name_hash
-from detectors.bounded import add_recent, find_recent
+from detectors.bounded import add_recent
 from schemas.detection import Detection, Severity
 from schemas.event import LlmCall
 
 MAX_AGENTS = 6
+GONE_CALLS = 512
 MAX_CALLS = 12
 NORMAL_MARGIN = 1.5
 
 
 class Track(msgspec.Struct, array_like=True):
-    """One agent's contexts since it was last small: the smallest, how many, and the last of them."""
+    """One agent's contexts since it was last small: the smallest, how many, and the last of them; and which
+    of the session's calls was its last.
+    """
 
-    agent: bytes
     least_tokens: int
     calls: int = 0
     last_tokens: list[int] = []
     reported: Severity | None = None
+    last_call: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +69,24 @@ class ContextGrowth:
     wants: ClassVar[tuple[str, ...]] = ("llm.call",)
 
     class State(msgspec.Struct):
-        tracks: list[Track] = []
+        """By the agent's hash."""
+
+        tracks: dict[bytes, Track] = {}
 
     def update(self, state: State, event: LlmCall, context: SessionContext) -> Iterable[Detection]:
         tokens = _context_tokens(event)
         if not tokens or event.status != "ok":
             return NOTHING
-        agent, tracks = name_hash(event.agent), state.tracks
-        if tracks and tracks[-1].agent == agent:
-            track = tracks[-1]
-        else:
-            track = find_recent(tracks, lambda track: track.agent == agent) or add_recent(
-                tracks, Track(agent, tokens), MAX_AGENTS
-            )
+        agent, tracks, now = name_hash(event.agent), state.tracks, context.facts.llm_calls
+        track = tracks.get(agent)
+        if track is None:
+            if len(tracks) >= MAX_AGENTS:
+                gone = next((one for one, each in tracks.items() if self._gives_way(each, now)), None)
+                if gone is None:
+                    return NOTHING
+                del tracks[gone]
+            track = tracks[agent] = Track(tokens)
+        track.last_call = now
         if track.last_tokens and 2 * tokens < track.last_tokens[-1]:
             track.least_tokens, track.calls, track.last_tokens = tokens, 0, []
         track.calls += 1
@@ -115,6 +124,13 @@ class ContextGrowth:
                 f"{slope:,.0f} a call: each call costs more than the one before.",
             ),
         )
+
+    def _gives_way(self, track: Track, now: int) -> bool:
+        """Whether nothing is to be found in the agent soon: its context is steady, or it calls no more."""
+        grown = track.last_tokens[-1] - track.last_tokens[0]
+        pace = self.limit_tokens / self.limit_calls * (len(track.last_tokens) - 1)
+        steady = track.calls >= self.minimum_calls and 2 * grown < pace
+        return steady or track.reported == "critical" or now - track.last_call > GONE_CALLS
 
     def _limit_tokens(self, context: SessionContext) -> float:
         profile = context.profile

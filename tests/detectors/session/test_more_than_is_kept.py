@@ -12,6 +12,7 @@ from detectors.base import SessionDetector
 from detectors.offline import Engine
 from detectors.session.bad_arguments import BadArguments
 from detectors.session.budget import Budget
+from detectors.session.context_growth import ContextGrowth
 from detectors.session.credential_misuse import CredentialMisuse
 from detectors.session.fan_out import FanOut
 from detectors.session.foreign_arguments import ForeignArguments
@@ -174,6 +175,26 @@ class TestFanOut:
     def test_few_targets_by_each_of_many_ways_are_no_flood(self) -> None:
         ways = [dict(CALL, tool=f"way-{n}", effect=f"way-{n}.send") for n in range(9)]
         assert found(FanOut(), rounds(ways, 2)) == []
+
+
+class TestContextGrowth:
+    @pytest.mark.parametrize("agents", [2, 10, 30])
+    def test_many_agents_whose_contexts_grow(self, agents: int) -> None:
+        stream = (
+            dict(MODEL, agent=f"agent-{n}", input_tokens=2_000 + 3_000 * turn)
+            for turn in range(20)
+            for n in range(agents)
+        )
+        assert len(found(ContextGrowth(), stream)) >= min(agents, 6)
+
+    @pytest.mark.parametrize("others", [2, 10, 30])
+    def test_one_whose_context_grows_among_many(self, others: int) -> None:
+        stream = (
+            dict(MODEL, agent=f"agent-{n}", input_tokens=2_000 + 3_000 * turn if n == others else 9_000)
+            for turn in range(100)
+            for n in range(others + 1)
+        )
+        assert {one.agent for one in found(ContextGrowth(), stream)} == {f"agent-{others}"}
 
 
 class TestWarningsTakeNoPlaceFromWhatIsCritical:
