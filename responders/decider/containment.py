@@ -92,6 +92,8 @@ def on_ack(draft: Draft, given: AckSeen) -> None:
         return
     ack, point = given.ack, given.ack.enforcement_point
     if ack.result == "applied":
+        if held.delivered_at is None:  # whoever was to note it is gone, or slower than the gate
+            draft.add(log.ContainmentDelivered(target=held.target, epoch=held.epoch))
         draft.add(
             log.ContainmentApplied(
                 target=held.target, epoch=held.epoch, enforcement_point=point, time_applied=ack.time

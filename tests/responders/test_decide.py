@@ -220,6 +220,15 @@ def test_the_proof_goes_from_issued_to_verified_and_the_incident_is_mitigated() 
     assert len(desk.of(Page)) == 1
 
 
+def test_what_was_applied_was_delivered_whoever_noted_it() -> None:
+    desk = Desk()
+    key = desk.see(detection()).incident.incident_id
+    desk.give(ack(1), key)
+    held = desk.only.containments[scope_of(TARGET)]
+    assert held.delivered_at == held.applied_at == desk.clock()
+    assert desk.give(d.CommandDelivered(TARGET, 1), key).events == ()
+
+
 def test_silence_is_said_on_the_page_and_a_late_answer_still_counts() -> None:
     desk = Desk()
     key = desk.see(detection()).incident.incident_id
