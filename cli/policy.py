@@ -99,6 +99,7 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """What the policy says about a detection: who is told when, and what is done."""
+    from responders import channels
     from responders.containment import TargetError, parse_target
     from responders.policy.doubts import known
     from responders.policy.explain import explain as said_of
@@ -114,7 +115,8 @@ def explain(
         raise UserError(wrong)
     now = at or datetime.now(UTC)
     state = None if suggests == "nothing" else ControlState(mode=suggests)
-    said = said_of(_policy(file, config), supposed(detector, about, severity, state, now), now)
+    policy = _policy(file, config).with_channels(*channels.defaults(settings_from(config)))
+    said = said_of(policy, supposed(detector, about, severity, state, now), now)
     if as_json:
         print_json(said)
         return

@@ -148,7 +148,7 @@ class Settings(BaseSettings):
         env_prefix="WATCHKEEPER_",
         env_nested_delimiter="__",
         env_ignore_empty=True,  # what .env leaves empty is not set
-        extra="ignore",
+        extra="forbid",
         frozen=True,
     )
 
@@ -200,6 +200,7 @@ def load(config: Path | None = None, **overrides: object) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"setting {key}: {first['msg'].lower()}; correct it and start again") from None
+        what = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"].lower()
+        raise SettingsError(f"setting {key}: {what}; correct it and start again") from None
     except ValueError as error:  # a TOML file that does not parse
         raise SettingsError(f"{config} is not valid TOML: {error}") from None

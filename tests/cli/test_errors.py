@@ -78,6 +78,13 @@ def test_setting_with_a_wrong_value() -> None:
     assert "kafka.partitions" in line
 
 
+def test_a_setting_that_there_is_not(tmp_path: Path) -> None:
+    for text in ("[pagerdury.oncall]\nrouting_key = 'x'", "[slack]\nchanel = '#ops'"):
+        (tmp_path / "settings.toml").write_text(text)
+        line = _one_line("channels", "list", "--config", str(tmp_path / "settings.toml"))
+        assert "there is no such setting" in line
+
+
 def test_unknown_drill() -> None:
     assert "no drill nonsense" in _one_line("drill", "nonsense")
 
