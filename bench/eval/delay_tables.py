@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from bench.eval.delay import OPTIMAL, null_key
@@ -46,7 +47,7 @@ def section(kind: str, results: Results) -> Section:
     page.table(
         ("change", *(f"reference {reference:,}" for reference in plan.references)),
         [
-            (CHANGES[number].name, *(f"{results.least_ratio(number, each):.2f}" for each in plan.references))
+            (CHANGES[number].name, *(_least(results, number, each) for each in plan.references))
             for number in numbers
         ],
     )
@@ -120,3 +121,8 @@ def _mean(found: Delay) -> str:
 def _cell(results: Results, number: int, side: Side, reference: int) -> str:
     found = results.delays[number, side.name, reference]
     return f"{_mean(found)} ({results.ratio(number, side, reference):.2f})"
+
+
+def _least(results: Results, number: int, reference: int) -> str:
+    least = results.least_ratio(number, reference)
+    return f"{least:.2f}" if least < inf else "out of reach"
