@@ -12,6 +12,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -38,6 +39,9 @@ from schemas.detection import Detection
 _HEADER_CHARS: Final = 150
 _TEXT_CHARS: Final = 2_900
 _FIELD_CHARS: Final = 1_900
+_SHARES: Final = ("_rate", "_ratio", "_share")
+_OF_SHARES: Final = frozenset({"provider_outage"})
+"""Detectors whose metric is a name, and what they measure a share of calls."""
 ENGINE_RUNBOOK: Final = "engine_stalled"
 TYPED: Final = "typed"
 """The block of commands that do what the buttons do."""
@@ -128,29 +132,27 @@ def _began(incident: Incident) -> str:
 
 def measured(detection: Detection) -> str:
     """The figure behind the sentence: what was seen, what is normal, where the limit lies, from how much."""
+    share = detection.metric.endswith(_SHARES) or detection.detector in _OF_SHARES
+    amount = partial(_amount, detection.metric, share)
     words = [detection.metric.removesuffix("_ms").removesuffix("_usd").replace("_", " ")]
     if detection.observed is not None:
-        words[0] += f" {_amount(detection.metric, detection.observed)}"
+        words[0] += f" {amount(detection.observed)}"
     if detection.expected is not None:
-        words.append(f"normally {_amount(detection.metric, detection.expected)}")
-    # A share above 1 is no share: there the limit is one of evidence, which says nothing at 3 am.
-    if detection.threshold is not None and not (_is_share(detection.metric) and detection.threshold > 1):
-        words.append(f"limit {_amount(detection.metric, detection.threshold)}")
+        words.append(f"normally {amount(detection.expected)}")
+    # Over many sessions the limit is one of evidence, which says nothing at 3 am.
+    if detection.threshold is not None and detection.session is not None:
+        words.append(f"limit {amount(detection.threshold)}")
     if detection.sample_size != detection.observed:  # a count is of itself
         words.append(f"from {detection.sample_size:,} event{'s' if detection.sample_size != 1 else ''}")
     return ", ".join(words)
 
 
-def _is_share(metric: str) -> bool:
-    return metric.endswith(("_rate", "_ratio", "_share"))
-
-
-def _amount(metric: str, value: float) -> str:
+def _amount(metric: str, share: bool, value: float) -> str:
     if metric.endswith("_usd"):
         return f"${value:,.2f}"
     if metric.endswith("_ms"):
         return f"{value / 1000:,.3g} s" if value >= 1000 else f"{value:,.0f} ms"
-    if _is_share(metric) and 0 <= value <= 1:
+    if share and 0 <= value <= 1:
         return f"{value:.1%}"
     return f"{value:,.0f}" if value == round(value) else f"{value:,.3g}"
 
