@@ -199,3 +199,13 @@ def test_a_part_is_told_of_when_it_has_failed_for_long_and_when_it_works_again()
         if (turn := part.see(works=works)) is not None:
             told.append((second, turn))
     assert told == [(10, "works"), (29, "fails"), (35, "works")]
+
+
+def test_who_was_frozen_says_of_no_part_that_it_failed_meanwhile() -> None:
+    now = [0.0]
+    part = Watched(15, lambda: now[0])
+    told = []
+    for second in (*range(5), *range(65, 85)):
+        now[0] = float(second)
+        told.append(part.see(works=second < 5))
+    assert told.index("fails") == 5 + (15 - 1)
