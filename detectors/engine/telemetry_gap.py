@@ -5,7 +5,7 @@ lowest of the last `grace_windows` windows. Unit: events. Derivation: `seq` coun
 so a span without losses holds as many events as it is long; an event that is late fills its hole when it
 comes, and only a hole that stays is a loss. A process whose `seq` starts again counts as a new one. Reported
 at the first loss and each time the loss has doubled. Agents that send no `seq` are not judged. The state
-keeps 32 processes.
+keeps 32 processes; of more that were heard from in an hour, a sample that stays the same.
 
 >>> from detectors.testing import run_windows, window
 >>> from detectors.windows import SequenceSpan
@@ -27,10 +27,12 @@ from typing import ClassVar
 import msgspec
 
 from detectors.base import WindowContext
+from detectors.bounded import rank
 from detectors.windows import SequenceSpan, Window
 from schemas.detection import Detection
 
 MAX_PROCESSES = 32
+HOUR_MS = 3_600_000
 
 
 class Sequence(msgspec.Struct, array_like=True):
@@ -41,6 +43,7 @@ class Sequence(msgspec.Struct, array_like=True):
     seen: int = 0
     missing: list[int] = []
     reported: int = 0
+    heard_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +57,23 @@ class TelemetryGap:
     version: ClassVar[int] = 1
 
     class State(msgspec.Struct):
-        """By process, the one heard from least recently first."""
+        """By process."""
 
         processes: dict[str, Sequence] = {}
 
     def update(self, state: State, window: Window, context: WindowContext) -> Iterable[Detection]:
         found: list[Detection] = []
         for process, span in sorted(window.processes.items()):
-            sequence = self._follow(state.processes.pop(process, None), span)
+            sequence = self._follow(state.processes.get(process), span)
+            sequence.heard_ms = window.start_ms
             state.processes[process] = sequence
             lost = min(sequence.missing) if len(sequence.missing) == self.grace_windows else 0
             if lost >= max(self.min_missing, 2 * sequence.reported):
                 sequence.reported = lost
                 found.append(self._detection(process, sequence, lost, window, context))
-        while len(state.processes) > MAX_PROCESSES:
-            del state.processes[next(iter(state.processes))]
+        known, hour_ms = state.processes, window.start_ms - HOUR_MS
+        while len(known) > MAX_PROCESSES:
+            del known[max(known, key=lambda each: (known[each].heard_ms < hour_ms, rank(each)))]
         return found
 
     def _follow(self, known: Sequence | None, span: SequenceSpan) -> Sequence:

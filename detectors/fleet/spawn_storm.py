@@ -7,9 +7,9 @@ of event time. Units: sessions. Source: R 29, A spawns B spawns A until the invo
 Derivation: work that is split up grows wide, not deep: an orchestrator and its workers are one deep, a team
 of teams two or three. Five in a row of which one agent started three is recursion without a bottom, and so
 are ten of any agents: critical, for every agent in the row. 100 children or 60 in a minute are a warning, as
-a large batch looks the same; 500 and 300 are critical. Each is reported once a tree. The state keeps the 512
-newest sessions. Of the outermost session only the name is known: its agent is not stopped unless it comes
-again below.
+a large batch looks the same; 500 and 300 are critical. Each is reported once a tree. The state keeps the 448
+newest sessions, and of those before them some trees. Of the outermost session only the name is known: its
+agent is not stopped unless it comes again below.
 
 >>> from detectors.testing import fact, run_facts
 >>> chain = [fact(n, session=f"s{n + 1}", parent_session=f"s{n}", agent="BA"[n % 2]) for n in range(9)]
@@ -31,11 +31,11 @@ from xxhash import xxh64_digest
 
 from detectors.base import HALT, NOTHING, Beginning, FleetContext
 from detectors.bounded import put, remember
-from detectors.fleet.tree import Node, row_of
+from detectors.fleet.tree import Node, plant, row_of
 from detectors.summary import Fact
 from schemas.detection import Detection
 
-MAX_SESSIONS = 512
+MAX_PARENTS = 512
 MAX_TREES = 64
 MAX_REPORTED = 128
 MINUTE_MS = 60_000
@@ -68,9 +68,9 @@ class SpawnStorm:
         session, parent = _hash(fact.session), _hash(fact.parent_session or "")
         if session in state.nodes or session == parent:
             return NOTHING
-        put(state.nodes, session, Node(parent, fact.agent, fact.time_ms), MAX_SESSIONS)
+        plant(state.nodes, session, Node(parent, fact.agent, fact.time_ms), self.hop_ms)
         children = state.children.pop(parent, 0) + 1
-        put(state.children, parent, children, MAX_SESSIONS)
+        put(state.children, parent, children, MAX_PARENTS)
         row = row_of(state.nodes, session, self.hop_ms)
         root = state.nodes[row[-1]].parent.hex()
         minute = f"{root}/{fact.time_ms // MINUTE_MS}"

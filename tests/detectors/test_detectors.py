@@ -267,6 +267,17 @@ class TestTelemetryGap:
         [found] = run_windows(TelemetryGap(), self.windows(*spans))
         assert found.observed == 5
 
+    def test_losses_of_more_processes_than_are_kept_that_speak_in_turns(self) -> None:
+        windows = []
+        for turn in range(40):
+            speaking = [f"pod-{n}" for n in range(90) if n % 3 == turn % 3]
+            first = 10 * (turn // 3)
+            span = SequenceSpan(10 - 4 * (turn // 3 == 4), first, first + 9)
+            windows.append(window(turn, processes=dict.fromkeys(speaking, span)))
+        found = run_windows(TelemetryGap(), windows)
+        assert len(found) >= 20
+        assert {one.observed for one in found} == {4}
+
     def test_counting_anew_is_not_a_loss(self) -> None:
         spans = [SequenceSpan(10, 10 * (turn % 4), 10 * (turn % 4) + 9) for turn in range(12)]
         assert run_windows(TelemetryGap(), self.windows(*spans)) == []

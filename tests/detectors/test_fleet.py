@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from detectors.base import FleetDetector, Source
 from detectors.behaviour_pipeline import BehaviourPipeline
 from detectors.fleet.shared_credential import SharedCredential
-from detectors.fleet.spawn_storm import MAX_SESSIONS, SpawnStorm
+from detectors.fleet.spawn_storm import SpawnStorm
+from detectors.fleet.tree import MAX_SESSIONS
 from detectors.offline import Engine
 from detectors.registry import FLEET
-from detectors.summary import Fact
+from detectors.summary import Fact, credential_hash
 from detectors.testing import START_MS, event, fact, run_facts
 from schemas.detection import Detection
 from schemas.topics import WINDOWS
@@ -102,6 +103,19 @@ class TestSpawnStorm:
         assert value is not None
         assert len(value) < 64 * 1024
 
+    @pytest.mark.parametrize(("others", "hops"), [(100, 5), (400, 5), (700, 40)])
+    def test_a_row_whose_hops_lie_far_apart_in_a_busy_fleet(self, others: int, hops: int) -> None:
+        busy = iter(range(10**6))
+        facts: list[Fact] = []
+        for hop in chain(hops, gap_s=900):
+            facts.append(hop)
+            for number in range(others):
+                n = next(busy)
+                at_ms = hop.time_ms + number
+                facts.append(fact(0, session=f"w{n}", parent_session=f"o{n}", agent="worker", time_ms=at_ms))
+        placed = [msgspec.structs.replace(each, source_offset=n) for n, each in enumerate(facts)]
+        assert {one.agent for one in run_facts(SpawnStorm(), placed)} == {"A", "B"}
+
     def test_a_parent_that_is_heard_of_last_joins_the_row(self) -> None:
         facts = chain(5)
         late = [facts[n] for n in (0, 1, 3, 4, 2)]
@@ -122,6 +136,14 @@ class TestSharedCredential:
     def test_each_with_its_own_is_right(self) -> None:
         facts = [used(n, f"a{n % 9}", credential=f"c{n % 9}") for n in range(100)]
         assert run_facts(SharedCredential(), facts) == []
+
+    def test_one_that_is_shared_is_found_among_many_that_are_not(self) -> None:
+        own = [(f"agent-{n}", credential_hash(f"own-{n}")) for n in range(1_000)]
+        shared = [credential_hash(f"shared-{n}") for n in range(40)]
+        uses = [use for who in "abc" for use in (*own, *((who, each) for each in shared))]
+        found = run_facts(SharedCredential(), [used(n, *use) for n, use in enumerate(uses)])
+        assert {(one.agent, one.observed) for one in found} == {("c", 3)}
+        assert len(found) >= 10
 
     def test_state_is_bounded(self) -> None:
         pipeline = BehaviourPipeline(1, (), [SharedCredential()])
