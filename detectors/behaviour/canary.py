@@ -6,6 +6,7 @@ dozen passes, three failures in a row are a warning and a fourth is critical. Un
 R 39, a silent model update seen in canaries before any metric of users. A canary counts among all if at most
 one of its first eight runs failed: that a new one fails is no change. What several series show is told once.
 Critical is a rise by two tenths of the runs that is no matter of one moment: the round before failed, too.
+Five canaries are followed one by one, the others together.
 
 >>> from detectors.activity import CallCounts
 >>> from detectors.testing import run_windows, window
@@ -37,7 +38,8 @@ KNOWN_RUNS: Final = 8
 MOST_FAILING: Final = 0.2
 LEAST_RISE: Final = 0.2
 ALL: Final = ""
-"""No canary has this name."""
+OTHERS: Final = "*"
+"""No canary has these names."""
 RANK: Final = {"": 0, "warning": 1, "critical": 2}
 
 
@@ -74,6 +76,7 @@ class Canary:
         """
 
         whole: RateSeries = msgspec.field(default_factory=RateSeries)
+        others: RateSeries = msgspec.field(default_factory=RateSeries)
         series: dict[str, RateSeries] = {}
         steady: dict[str, bool] = {}
         failing: bool = False
@@ -82,7 +85,7 @@ class Canary:
     def update(self, state: State, window: Window, context: WindowContext) -> Iterable[Detection]:
         canaries = context.activity.canaries
         raised: list[tuple[str, Raised]] = []
-        whole = CallCounts()
+        whole, others = CallCounts(), CallCounts()
         mild = not state.failing
         if canaries:
             state.failing = any(runs.errors for runs in canaries.values())
@@ -90,6 +93,7 @@ class Canary:
             series = state.series.get(name)
             if series is None:
                 if len(state.series) == MAX_CANARIES:
+                    others.merge(runs)
                     continue
                 series = state.series[name] = RateSeries()
             if state.steady.get(name):
@@ -98,8 +102,9 @@ class Canary:
             if name not in state.steady and series.observations >= KNOWN_RUNS:
                 state.steady[name] = self.watch.test.reference(series.test).rate < MOST_FAILING
         raised += self._observe(state.whole, ALL, whole, window.start_ms, mild)
+        raised += self._observe(state.others, OTHERS, others, window.start_ms, mild)
         context.standings[self.name] = self._standing(state)
-        if not any(series.severity for series in (state.whole, *state.series.values())):
+        if not any(series.severity for series in (state.whole, state.others, *state.series.values())):
             state.told = ""
         raised.sort(key=lambda each: (-RANK[each[1].severity], -each[1].reading.run_length, each[0]))
         if not raised or RANK[raised[0][1].severity] <= RANK[state.told]:
@@ -110,16 +115,16 @@ class Canary:
     def _observe(
         self, series: RateSeries, name: str, runs: CallCounts, at_ms: int, mild: bool
     ) -> list[tuple[str, Raised]]:
-        found = self.watch.observe(series, runs.calls, runs.errors, at_ms, among=MAX_CANARIES + 1, mild=mild)
+        found = self.watch.observe(series, runs.calls, runs.errors, at_ms, among=MAX_CANARIES + 2, mild=mild)
         return [] if found is None else [(name, found)]
 
     def _standing(self, state: State) -> Standing:
-        worst = max((state.whole, *state.series.values()), key=lambda series: RANK[series.severity])
-        return self.watch.standing(worst, self.name)
+        series = (state.whole, state.others, *state.series.values())
+        return self.watch.standing(max(series, key=lambda each: RANK[each.severity]), self.name)
 
     def _detection(self, name: str, raised: Raised, window: Window, context: WindowContext) -> Detection:
         reading = raised.reading
-        which = f"canary {name}" if name else "canaries"
+        which = {ALL: "canaries", OTHERS: "other canaries"}.get(name, f"canary {name}")
         return context.detection(
             self,
             trigger=f"{name}/{reading.began}",

@@ -46,6 +46,15 @@ def test_one_canary_of_three_is_found_and_named() -> None:
     assert all("canary tone" in one.summary for one in found)
 
 
+@pytest.mark.parametrize("number", [0, 4, 5, 19])
+def test_any_one_of_many_canaries_is_found(number: int) -> None:
+    many = {f"canary-{each:02}": 0.0 for each in range(20)}
+    changed = {**many, f"canary-{number:02}": 1.0}
+    found = run_windows(Canary(), rounds(0, 48, 1, many) + rounds(48, 72, 1, changed))
+    assert found
+    assert (f"canary canary-{number:02}" in found[0].summary) == (number < MAX_CANARIES)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_flaky_canaries_are_known_to_be(seed: int) -> None:
     flaky = {"steady": 0.0, "seldom": 0.02, "often": 0.25}
