@@ -208,4 +208,4 @@ def test_who_was_frozen_says_of_no_part_that_it_failed_meanwhile() -> None:
     for second in (*range(5), *range(65, 85)):
         now[0] = float(second)
         told.append(part.see(works=second < 5))
-    assert told.index("fails") == 5 + (15 - 1)
+    assert told.index("fails") == 5 + 15
