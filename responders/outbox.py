@@ -129,12 +129,15 @@ def troubles_of(connection: Connection, incident_id: str) -> dict[tuple[str, str
     return {(effect["page"], effect["channel"]): error or NO_ANSWER for effect, error in effects}
 
 
-def renew(connection: Connection, claimed: Sequence[Claimed], now_ms: int) -> None:
-    """The lease of rows that are still ours begins anew."""
+def renew(connection: Connection, claimed: Sequence[Claimed], now_ms: int) -> list[Claimed]:
+    """Those rows that are still ours; their lease begins anew."""
     box = tables.outbox
+    ours = []
     for each in claimed:
         is_ours = (box.c.row_id == each.row_id, box.c.token == each.token, box.c.status == "claimed")
-        connection.execute(update(box).where(*is_ours).values(lease_until_ms=now_ms + LEASE_MS))
+        if connection.execute(update(box).where(*is_ours).values(lease_until_ms=now_ms + LEASE_MS)).rowcount:
+            ours.append(each)
+    return ours
 
 
 def settle(connection: Connection, claimed: Claimed, outcome: Outcome, now_ms: int) -> bool:

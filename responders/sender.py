@@ -33,7 +33,7 @@ from responders.effects import (
 from responders.handle import Responder
 from responders.incident import Incident
 from responders.metrics import EDITS, PAGES, PICTURES
-from responders.outbox import RENEW_MS, Claimed
+from responders.outbox import LEASE_MS, RENEW_MS, Claimed
 from responders.page import Message, render
 from responders.picture.pictures import DrawsPictures, ShowsPictures
 from schemas.base import epoch_ms
@@ -108,6 +108,7 @@ class Sender:
         self._send_within_s = send_within_s
         self._under_way: dict[asyncio.Task[None], Claimed] = {}
         self._renewed_ms = 0
+        self._leases: dict[Claimed, int] = {}
         self._store_turns = asyncio.Semaphore(STORE_AT_ONCE)
         self._paged: dict[str, deque[int]] = {}
 
@@ -118,7 +119,7 @@ class Sender:
             StoreError: the store does not answer, or did not when the outcome of an earlier row was stored.
         """
         for task in [task for task in self._under_way if task.done()]:
-            del self._under_way[task]
+            self._leases.pop(self._under_way.pop(task), None)
             task.result()
         claimed = await self._in_store(lambda: self._claim(list(self._under_way.values()), limit))
         for each in claimed:
@@ -134,12 +135,12 @@ class Sender:
         now_ms = epoch_ms(self._responder.clock())
         renews = bool(held) and now_ms - self._renewed_ms >= RENEW_MS
 
-        def work(connection: Connection) -> list[Claimed]:
-            if renews:
-                outbox.renew(connection, held, now_ms)
-            return outbox.claim(connection, now_ms, limit, without=full)
+        def work(connection: Connection) -> tuple[list[Claimed], list[Claimed]]:
+            ours = outbox.renew(connection, held, now_ms) if renews else []
+            return ours, outbox.claim(connection, now_ms, limit, without=full)
 
-        claimed = self._responder.store.transact(work)
+        ours, claimed = self._responder.store.transact(work)
+        self._leases |= dict.fromkeys((*ours, *claimed), now_ms + LEASE_MS)
         if renews or not held:
             self._renewed_ms = now_ms
         return claimed
@@ -148,6 +149,7 @@ class Sender:
         """Wait for everything under way. Raises what went wrong with it."""
         tasks, self._under_way = list(self._under_way), {}
         await asyncio.gather(*tasks)
+        self._leases.clear()
 
     async def abandon(self) -> None:
         """Cut off what is under way: its claim runs out, and it is in doubt for whoever is next."""
@@ -182,6 +184,8 @@ class Sender:
         message = self._render(incident, effect.page, detections)
         status = incident.pages[effect.page, effect.channel]
         thread = _thread(incident, effect.channel)
+        if epoch_ms(self._responder.clock()) >= self._leases[claimed]:
+            return  # frozen since it was claimed: someone else has it by now
         outcome = await self._send(
             effect.channel,
             Outgoing(effect.key, message, status.requested_at, claimed.attempts, claimed.in_doubt, thread),

@@ -196,6 +196,26 @@ async def test_a_row_stays_with_the_sender_that_works_on_it_and_goes_on_when_tha
     assert [event.type for event in view.log].count("page_delivered") == 1
 
 
+async def test_a_sender_that_wakes_after_its_lease_does_not_send(
+    sqlite_store: Store, clock: Clock, quick: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    responder, _, sender = world(sqlite_store, clock, {"quick": quick})
+    opened(responder, 1)
+    view = sender._view
+
+    def frozen_then(incident_id: str) -> object:
+        clock.pass_seconds(LEASE_MS / 1_000)
+        return view(incident_id)
+
+    monkeypatch.setattr(sender, "_view", frozen_then)
+    await sender.run_once()
+    assert quick.got == []
+    monkeypatch.setattr(sender, "_view", view)
+    clock.pass_seconds(1)
+    await sender.run_once()
+    assert len(quick.got) == 1
+
+
 def test_another_responder_takes_over_within_a_quarter_of_a_minute() -> None:
     assert LEASE_MS + POLL_MS <= 15_000 - 2_000
     assert RENEW_MS + STOP_WITHIN_S * 1_000 < LEASE_MS
