@@ -41,10 +41,10 @@ def section(kind: str, results: Results) -> Section:
         ],
     )
     page.say(
-        "What not knowing the law before costs by itself, times the optimal test's delay, for a test that knows "
-        "the size of the change and lowers its evidence by what it does not know of before. One that takes "
-        "its estimate for the truth, as Page-Hinkley does, may be faster: its run length is then a mean over "
-        "estimates, good and bad."
+        "What not knowing the law before costs by itself, times the optimal test's delay, for a test that "
+        "knows the size of the change and lowers its evidence by what it does not know of before. One that "
+        "takes its estimate for the truth, as Page-Hinkley does, may be faster: its run length is then a "
+        "mean over estimates, good and bad."
     )
     page.table(
         ("change", *(f"reference {reference:,}" for reference in plan.references)),
