@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from responders.migrations import upgrade
+from tests.integration.parts.fixtures import *  # noqa: F403 - pytest finds fixtures by their names here
 from tests.integration.parts.fixtures import started
 from tests.integration.parts.kafka import KafkaBroker
 from tests.reliability.bus import Bus
@@ -33,6 +36,16 @@ def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bus]:
         yield Bus(broker)
     finally:
         broker.stop()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A responder's store on either database, empty, with the newest schema."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    if request.param == "postgres":
+        url = str(request.getfixturevalue("postgres_url"))
+    upgrade(url)
+    return url
 
 
 @pytest.fixture(scope="session")

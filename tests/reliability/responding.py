@@ -204,9 +204,9 @@ class Scene:
             assert time.monotonic() < deadline, self._stuck()
             time.sleep(0.1)
 
-    def finish(self) -> None:
+    def finish(self, at_most_twice: int = 0) -> None:
         self.until(lambda: self.done)
-        self.assert_nothing_lost_or_doubled()
+        self.assert_nothing_lost_or_doubled(at_most_twice)
 
     def assert_nothing_lost_or_doubled(self, at_most_twice: int = 0) -> None:
         """``at_most_twice``: so many pages may be there twice, those of the named window."""
@@ -222,7 +222,7 @@ class Scene:
             assert [page.state for page in slack] == ["delivered"], f"{incident.pages}"
             wanted |= {f"page:{incident.incident_id}:{page.page}:{page.channel}" for page in slack}
         posted = self.slack.posted()
-        assert set(posted) == wanted
+        assert set(posted) == wanted, f"lost: {wanted - set(posted)}, not asked for: {set(posted) - wanted}"
         assert sum(posted.values()) - len(posted) <= at_most_twice, (
             f"doubled: {posted - Counter(set(posted))}"
         )
@@ -247,8 +247,12 @@ class Scene:
                 assert offset <= decided.get(partition, 0), f"{topic}[{partition}]: {offset} is committed"
 
     def _stuck(self) -> str:
+        box = tables.outbox
+        with self.store.reading() as connection:
+            left = connection.execute(select(box).where(box.c.status.in_(("pending", "claimed")))).all()
         tails = [responder.log_tail() for responder in self.responders]
-        return "\n".join([f"{len(self.sent)} sent, {len(self.gates.heard)} heard", *tails])
+        counts = f"{len(self.sent)} sent, {len(self.gates.heard)} heard, at {time.time():.3f} s left:"
+        return "\n".join([counts, *map(str, left), *tails])
 
 
 @contextmanager

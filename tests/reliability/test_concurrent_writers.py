@@ -7,7 +7,6 @@ import multiprocessing
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -16,10 +15,8 @@ from responders import actions, tables
 from responders.event_store import Store, events_of, projection_of
 from responders.handle import Responder
 from responders.incident import fold
-from responders.migrations import upgrade
 from responders.policy import DEFAULT
 from responders.rebuild import rebuild
-from tests.integration.parts.fixtures import *  # noqa: F403 - pytest finds fixtures by their names here
 from tests.reliability.counts import count
 from tests.responders.world import detection
 
@@ -30,15 +27,6 @@ POLICY = DEFAULT.with_channels("desk")
 
 # Both with the tests of the real parts: processes take long to start.
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(600)]
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    address = f"sqlite:///{tmp_path / 'store.db'}"
-    if request.param == "postgres":
-        address = str(request.getfixturevalue("postgres_url"))
-    upgrade(address)
-    return address
 
 
 def write(url: str, incident_id: str, writers: range, begin: float) -> None:
@@ -55,14 +43,14 @@ def write(url: str, incident_id: str, writers: range, begin: float) -> None:
     store.close()
 
 
-def test_ten_writers_leave_no_gap_and_lose_nothing(url: str) -> None:
-    store = Store.open(url)
+def test_ten_writers_leave_no_gap_and_lose_nothing(database: str) -> None:
+    store = Store.open(database)
     opened = Responder(store, POLICY).detection(detection())
     assert opened is not None
     each, begin = WRITERS // PROCESSES, time.time() + 5
     spawn = multiprocessing.get_context("spawn")
     processes = [
-        spawn.Process(target=write, args=(url, opened.incident_id, range(first, first + each), begin))
+        spawn.Process(target=write, args=(database, opened.incident_id, range(first, first + each), begin))
         for first in range(0, WRITERS, each)
     ]
     for process in processes:

@@ -15,7 +15,6 @@ from responders import outbox, tables
 from responders.effects import Delivered, Outcome, Retryable
 from responders.event_store import Store
 from responders.migrations import upgrade
-from tests.integration.parts.fixtures import *  # noqa: F403 - pytest finds fixtures by their names here
 from tests.reliability.counts import count
 
 ROWS = 1_000

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.parts.fixtures import *  # noqa: F403 - pytest finds fixtures by their names here
 from tests.integration.parts.kafka_proxy import Api, Side
 from tests.reliability.bus import Bus
 from tests.reliability.counts import count
@@ -25,13 +24,6 @@ BATCH = 4
 DEATHS = 2
 
 pytestmark = pytest.mark.timeout(TIMEOUT_S)
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'store.db'}"
-    return str(request.getfixturevalue("postgres_url"))
 
 
 class Accepted:
