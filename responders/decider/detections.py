@@ -63,10 +63,9 @@ def _join(draft: Draft, detection: Detection) -> None:
     """Only what is new goes into the log: a storm of one detection is one fact, the inbox has them all."""
     before = draft.incident.severity
     raises = SEVERITIES.index(detection.severity) > SEVERITIES.index(before) and not draft.around.follows
-    if raises or (
-        len(draft.incident.detections) < MOST_JOINED
-        and _is_news(draft.incident, detection, draft.around.follows)
-    ):
+    # How a fleet's cause stands is told however many have followed from it.
+    room = len(draft.incident.detections) < MOST_JOINED or detection.agent == EVERY_AGENT
+    if raises or (room and _is_news(draft.incident, detection, draft.around.follows)):
         draft.add(log.DetectionJoined(detection=detection))
     if raises:
         draft.add(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, select
 
 from responders import actions, causes, policy, projections, tables
+from responders.decider.detections import MOST_JOINED
 from responders.event_store import Store, events_of
 from responders.handle import Responder
 from responders.incident import Incident, fold
@@ -286,6 +287,15 @@ def test_a_storm_is_told_in_a_digest_and_nothing_is_dropped(desk: Responder, clo
     calm = desk.detection(detection("calm", agent="calm", session="calm"))
     assert calm is not None
     assert pages(desk)[-1] == (calm.incident_id, "opened")
+
+
+def test_an_outage_that_many_have_joined_still_says_that_it_is_over(quick: Responder) -> None:
+    cause = quick.detection(outage())
+    assert cause is not None
+    for number in range(MOST_JOINED + 5):
+        quick.detection(hit(number))
+    quick.detection(outage(detection_id="over", severity="info"))
+    assert [each.severity for each in of(quick, cause.incident_id).detections][-1] == "info"
 
 
 def test_the_cause_of_a_storm_is_paged_though_there_is_one(desk: Responder) -> None:
