@@ -9,12 +9,13 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from api.health import HealthBoard
 from api.ports import ControlOrder, JsonObject, NoIncidentError, ProducerError
-from responders import actions, projections
+from responders import actions
 from responders.decide import ActionRefused, Contain, Lift
-from responders.event_store import Store
 from responders.handle import Responder
 from responders.incident import Incident
-from responders.projections import AgentRow
+from responders.store import projections
+from responders.store.event_store import Store
+from responders.store.projections import AgentRow
 
 
 class StoreIncidents:

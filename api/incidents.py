@@ -16,8 +16,8 @@ from api.orders import order_of
 from api.ports import Actions, Incidents, NoIncidentError
 from api.security import Access
 from responders.containment import TargetError
-from responders.database import StoreError
 from responders.decide import ActionRefused, NoSuchIncident
+from responders.store.database import StoreError
 
 Result = TypeVar("Result")
 

@@ -2,7 +2,7 @@
 
 Reads and actions are synchronous (they go to the database) and are called in a thread. They may raise
 `responders.decide.ActionRefused` and `responders.containment.TargetError`, which become 409 and 400, and
-`responders.database.StoreError`, which becomes 503.
+`responders.store.database.StoreError`, which becomes 503.
 """
 
 from __future__ import annotations

@@ -46,7 +46,8 @@ def responder_of(config: Path | None, data_dir: Path | None) -> Iterator[Respond
 
 def _rules(settings: Settings) -> Policy:
     """The policy; the default one where its file cannot be used, for that must keep nobody from a stop."""
-    from responders import actions, channels
+    from responders import actions
+    from responders.channels import opening as channels
     from responders.policy import DEFAULT, PolicyError
 
     try:
@@ -64,7 +65,7 @@ def must_exist(settings: Settings) -> None:
         UserError: nobody has made one where the settings say.
         StoreError: the database cannot be reached.
     """
-    from responders import migrations
+    from responders.store import migrations
 
     if migrations.exists(settings.database_url):
         return

@@ -16,7 +16,7 @@ from cli.errors import UserError
 
 if TYPE_CHECKING:
     from config.settings import Settings
-    from responders.trial import Tried
+    from responders.channels.trial import Tried
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
@@ -34,7 +34,8 @@ def register(to: typer.Typer) -> None:
 @app.command("list")
 def list_channels(config: Config = None, as_json: Json = False) -> None:
     """The channels that are set up or named in the policy, by the names that a policy has for them."""
-    from responders import actions, channels
+    from responders import actions
+    from responders.channels import opening as channels
 
     settings = settings_from(config)
     policy = actions.installation_policy(settings)
@@ -79,7 +80,8 @@ def try_channel(
 
 
 async def _try(settings: Settings, name: str) -> Tried:
-    from responders import channels, trial
+    from responders.channels import opening as channels
+    from responders.channels import trial
     from responders.policy import DEFAULT
 
     wanted = DEFAULT.with_channels(name)

@@ -141,7 +141,7 @@ def resume(
     """
     from responders import actions
     from responders.containment import parse_target
-    from responders.wording import resumed
+    from responders.pages.wording import resumed
 
     with responder_of(config, data_dir) as responder:
         released = actions.resume(responder, target, person(), reason)

@@ -19,12 +19,12 @@ from drills import fleet
 from drills.catalogue import BY_NAME
 from drills.live import Actors, Bus, Watch, play
 from drills.score import Score, Seen
-from responders import projections
-from responders.event_store import Store
+from responders.channels.terminal import panel
 from responders.incident import fold
-from responders.page import render
-from responders.projections import IncidentView
-from responders.terminal import panel
+from responders.pages.page import render
+from responders.store import projections
+from responders.store.event_store import Store
+from responders.store.projections import IncidentView
 
 _TENANT = "demo"
 _FAILURES = ("clarification-loop", "silent-refusals")

@@ -12,7 +12,7 @@ from cli.errors import UserError
 from config.settings import Settings
 
 if TYPE_CHECKING:
-    from responders.channels import Checked
+    from responders.channels.opening import Checked
 
 Verdict = Literal["ok", "note", "wrong"]
 
@@ -87,8 +87,8 @@ async def _topics(settings: Settings) -> Finding:
 
 
 async def _store(settings: Settings) -> Finding:
-    from responders.database import StoreError
-    from responders.migrations import revisions
+    from responders.store.database import StoreError
+    from responders.store.migrations import revisions
 
     try:
         present, newest = await asyncio.to_thread(revisions, settings.database_url)
@@ -115,7 +115,8 @@ async def _keys(settings: Settings) -> Finding:
 
 async def _paging(settings: Settings) -> Finding:
     """Who is told, and whether everyone whom the policy names is set up."""
-    from responders import actions, channels
+    from responders import actions
+    from responders.channels import opening as channels
     from responders.policy import PolicyError
 
     try:
@@ -136,9 +137,9 @@ async def _paging(settings: Settings) -> Finding:
 
 async def _channels(settings: Settings, timeout_s: float) -> list[Finding]:
     """Every channel that can say whether it would take a page."""
-    from responders import channels
     from responders.actions import installation_policy
-    from responders.http_channel import ChannelError
+    from responders.channels import opening as channels
+    from responders.channels.http_channel import ChannelError
     from responders.policy import DEFAULT, PolicyError
 
     try:
@@ -180,7 +181,7 @@ async def _slack_buttons(settings: Settings, timeout_s: float) -> list[Finding]:
 
 
 async def _channel(channel: Checked, timeout_s: float) -> Finding:
-    from responders.http_channel import ChannelError
+    from responders.channels.http_channel import ChannelError
     from responders.slack.web_api import SlackRefusedError
 
     try:

@@ -125,7 +125,7 @@ async def prepare(settings: Settings) -> None:
         UserError, TopicError, StoreError, KeysError: what cannot be made, and what to do.
     """
     from responders.keys import load_or_create
-    from responders.migrations import upgrade
+    from responders.store.migrations import upgrade
 
     await create_topics(settings.kafka)
     await asyncio.to_thread(upgrade, settings.database_url)

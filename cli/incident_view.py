@@ -8,10 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from responders.channels.terminal import panel
 from responders.incident import fold
-from responders.page import render as render_page
-from responders.projections import IncidentView
-from responders.terminal import panel
+from responders.pages.page import render as render_page
+from responders.store.projections import IncidentView
 
 _STEPS = ("requested", "issued", "delivered", "applied", "verified", "disobeyed", "released")
 

@@ -19,7 +19,7 @@ from cli.common import Config, DataDir, Json, print_json, stdout
 
 if TYPE_CHECKING:
     from responders.incident import Incident
-    from responders.projections import IncidentRow
+    from responders.store.projections import IncidentRow
 
 _PANEL = "Incidents and containment"
 _SIGNS = {"critical": "[red]critical[/]", "warning": "[yellow]warning[/]", "info": "info"}
@@ -49,7 +49,7 @@ def incidents(
     as_json: Json = False,
 ) -> None:
     """Lists the incidents, newest first."""
-    from responders import projections
+    from responders.store import projections
 
     if precision:
         _precision(config, data_dir, as_json)
@@ -116,7 +116,7 @@ def incident(
     as_json: Json = False,
 ) -> None:
     """One incident with its log, now or as it was at any time."""
-    from responders import projections
+    from responders.store import projections
 
     with responder_of(config, data_dir) as responder:
         view = projections.incident(responder.store, incident_id, at)
@@ -135,8 +135,8 @@ def runbook(
     as_json: Json = False,
 ) -> None:
     """What a detection means, what to look at, what to do, and when it is wrong. Without a name: the list."""
-    from responders.runbooks import runbook as text_of
-    from responders.runbooks import sections
+    from responders.pages.runbooks import runbook as text_of
+    from responders.pages.runbooks import sections
 
     if name is None:
         if as_json:

@@ -40,7 +40,7 @@ def register(to: typer.Typer) -> None:
 @app.command()
 def check(file: PolicyFile = None, config: Config = None, as_json: Json = False) -> None:
     """Says whether a policy can be used. What is wrong is said with file, line and key, exit 1."""
-    from responders.channels import must_know
+    from responders.channels.opening import must_know
     from responders.policy.doubts import never_decide
 
     policy, settings = _policy(file, config), settings_from(config)
@@ -99,7 +99,7 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """What the policy says about a detection: who is told when, and what is done."""
-    from responders import channels
+    from responders.channels import opening as channels
     from responders.containment import TargetError, parse_target
     from responders.policy.doubts import known
     from responders.policy.explain import explain as said_of

@@ -70,7 +70,7 @@ def topics_list(config: Config = None, bootstrap: Bootstrap = None, as_json: Jso
 @db_app.command("upgrade")
 def db_upgrade(config: Config = None, data_dir: DataDir = None) -> None:
     """Brings the incident store's tables to this version; safe to run again."""
-    from responders.migrations import upgrade
+    from responders.store.migrations import upgrade
 
     settings = settings_from(config, data_dir)
     ensure_data_dir(settings)
@@ -81,8 +81,8 @@ def db_upgrade(config: Config = None, data_dir: DataDir = None) -> None:
 @db_app.command("rebuild")
 def db_rebuild(config: Config = None, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Tells what is kept for speed from the log anew, and says how much of it was not as the log has it."""
-    from responders.event_store import Store
-    from responders.rebuild import rebuild
+    from responders.store.event_store import Store
+    from responders.store.rebuild import rebuild
 
     settings = settings_from(config, data_dir)
     store = Store.open(settings.database_url)

@@ -13,8 +13,9 @@ from datetime import timedelta
 from typing import Final
 
 from config.settings import Settings
-from responders import causes, channels, policy, wanted
+from responders import causes, policy, wanted
 from responders.causes import SILENCE_ID
+from responders.channels import opening as channels
 from responders.containment import RUNGS, TargetError, parse_target
 from responders.decide import (
     Acknowledge,
@@ -29,11 +30,11 @@ from responders.decide import (
     Resolve,
     Silence,
 )
-from responders.event_store import Store
 from responders.handle import Responder, Silenced
 from responders.incident import Incident
-from responders.migrations import upgrade
 from responders.policy import Policy
+from responders.store.event_store import Store
+from responders.store.migrations import upgrade
 from schemas.control import EVERY_AGENT, EVERY_TENANT, ControlState, Rung, Target
 
 _BY_HAND: Final = "ordered by hand"

@@ -15,7 +15,6 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from responders import event_store, tables
 from responders.decider.correlation import (
     cause_key,
     explains,
@@ -26,9 +25,10 @@ from responders.decider.correlation import (
 )
 from responders.decider.draft import Decision
 from responders.decider.inputs import SilenceInForce
-from responders.event_store import Conflict, insert_new
 from responders.incident import Incident
 from responders.policy import Policy
+from responders.store import event_store, tables
+from responders.store.event_store import Conflict, insert_new
 from schemas.base import epoch_ms, from_epoch_ms
 from schemas.control import Target
 from schemas.detection import Detection

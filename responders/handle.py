@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from responders import causes, event_store, outbox, tables, wanted
+from responders import causes, wanted
 from responders.decide import (
     NOTHING_AROUND,
     Absorb,
@@ -42,9 +42,10 @@ from responders.decide import (
 )
 from responders.decider import correlation
 from responders.effects import Release
-from responders.event_store import Store
 from responders.incident import Incident
 from responders.policy import Policy
+from responders.store import event_store, outbox, tables
+from responders.store.event_store import Store
 from schemas.base import epoch_ms, whole_ms
 from schemas.control import ControlAck, Target
 from schemas.detection import Detection

@@ -11,7 +11,6 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from responders import wording
 from responders.containment import combine, scope_of
 from responders.lifecycle import (
     CONTAINMENT,
@@ -21,6 +20,7 @@ from responders.lifecycle import (
     State,
     diagram,
 )
+from responders.pages import wording
 from schemas import incident as log
 from schemas.control import EVERY_AGENT, ControlState, Target
 from schemas.detection import Detection, Severity

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from config.settings import Settings
-from responders import channels
+from responders.channels import opening as channels
 from responders.handle import Responder
 from responders.metrics import POLICY_REFUSED, POLICY_TAKEN
 from responders.policy import Policy, PolicyError, parse

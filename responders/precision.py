@@ -16,8 +16,8 @@ from typing import Final
 
 from sqlalchemy import select
 
-from responders import tables
-from responders.event_store import Store
+from responders.store import tables
+from responders.store.event_store import Store
 from schemas.base import Contract
 from schemas.detection import Detection
 from schemas.incident import INCIDENT_EVENT, DetectionJoined, Triggered

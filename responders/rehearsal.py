@@ -15,14 +15,14 @@ from typing import Final
 
 from sqlalchemy import Connection, func, select
 
-from responders import event_store, tables
 from responders.containment import describe
 from responders.decide import Acknowledge, AckSeen, CommandDelivered, Input, PageOutcome
 from responders.decider.draft import DIGEST
 from responders.effects import Delivered
-from responders.event_store import Store
 from responders.handle import Responder
 from responders.policy import Policy
+from responders.store import event_store, tables
+from responders.store.event_store import Store
 from schemas import incident as log
 from schemas.base import from_epoch_ms
 from schemas.control import ControlAck

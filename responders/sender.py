@@ -17,7 +17,6 @@ from typing import Final, Protocol, TypeVar
 import structlog
 from sqlalchemy import Connection, Update, insert, select, update
 
-from responders import event_store, outbox, tables
 from responders.decide import PageOutcome
 from responders.effects import (
     PACED,
@@ -33,9 +32,10 @@ from responders.effects import (
 from responders.handle import Responder
 from responders.incident import Incident
 from responders.metrics import EDITS, PAGES, PICTURES
-from responders.outbox import LEASE_MS, RENEW_MS, Claimed
-from responders.page import Message, render
+from responders.pages.page import Message, render
 from responders.picture.pictures import DrawsPictures, ShowsPictures
+from responders.store import event_store, outbox, tables
+from responders.store.outbox import LEASE_MS, RENEW_MS, Claimed
 from schemas.base import epoch_ms
 from schemas.incident import IncidentEvent
 

@@ -23,26 +23,27 @@ from pydantic import ValidationError
 from config.errors import CorrectableError
 from config.kafka import client_options
 from config.settings import Settings, SettingsError
-from responders import actions, channels, keys
+from responders import actions, keys
 from responders.bus import KafkaBus
+from responders.channels import opening as channels
+from responders.channels.http_channel import ChannelError
+from responders.channels.repeats import Repeating, repeat_open
 from responders.control import ControlPublisher
-from responders.database import StoreError
 from responders.handle import Responder, Source, offsets_of
-from responders.http_channel import ChannelError
 from responders.incident_log import KafkaIncidentLog
 from responders.keys import KeyFileError
 from responders.metrics import CONSUMED, MALFORMED, STORE_WAITS, UNKNOWN_ACKS
+from responders.pages.wording import TOPIC
 from responders.picture.pictures import Pictures
 from responders.policy import Policy, PolicyError
 from responders.policy_watch import LOOK_EVERY_S, PolicyWatch
-from responders.repeats import Repeating, repeat_open
 from responders.sender import Sender
 from responders.slack.channel import SlackChannel
 from responders.slack.front import front_of
 from responders.slack.socket_mode import Link, SocketMode
 from responders.slack.web_api import SlackRefusedError
+from responders.store.database import StoreError
 from responders.watched import Turn, Watched
-from responders.wording import TOPIC
 from schemas import topics
 from schemas.control import CONTROL_ACK, ControlAck
 from schemas.detection import DETECTION, Detection

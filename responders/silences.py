@@ -6,8 +6,9 @@ from typing import Literal
 
 from sqlalchemy import select
 
-from responders import causes, event_store, tables
+from responders import causes
 from responders.handle import Responder
+from responders.store import event_store, tables
 from schemas.base import Contract, Utc
 
 

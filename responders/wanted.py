@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from responders import tables
 from responders.containment import combine, scope_of
 from responders.effects import Hold, Release, Role
+from responders.store import tables
 from schemas.base import from_epoch_ms
 from schemas.control import ControlState, Target
 

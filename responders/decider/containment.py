@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from responders import effects, wording
+from responders import effects
 from responders.containment import combine, covers, describe
 from responders.decider.draft import DISOBEYED, ENGINE, OPENED, TEXT_CHARS, Draft
 from responders.decider.inputs import (
@@ -20,6 +20,7 @@ from responders.decider.inputs import (
 )
 from responders.decider.paging import tell_anyway
 from responders.incident import Containment, Incident, allowed
+from responders.pages import wording
 from responders.policy import target_of
 from schemas import incident as log
 from schemas.control import EVERY_AGENT, EVERY_TENANT, ControlState, Target

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from responders import wording
 from responders.decider.containment import disobeyed, suggested
 from responders.decider.draft import ENGINE, OPENED, RAISED, TEXT_CHARS, Draft
 from responders.decider.inputs import Absorb, MergeInto
 from responders.decider.paging import tell
 from responders.incident import SEVERITIES, Incident
+from responders.pages import wording
 from schemas import incident as log
 from schemas.control import EVERY_AGENT
 from schemas.detection import Detection

@@ -12,8 +12,8 @@ from responders.decider.draft import DIGEST, DISOBEYED, ENGINE, OPENED, RAISED, 
 from responders.decider.inputs import ListInDigest, PageOutcome, PartFails, PartWorks
 from responders.effects import PACED, Delivered
 from responders.incident import Deferral, Incident
+from responders.pages.wording import CHANNEL, LATE, span
 from responders.policy import Told
-from responders.wording import CHANNEL, LATE, span
 from schemas import incident as log
 from schemas.control import EVERY_AGENT
 from schemas.detection import Detection

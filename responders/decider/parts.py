@@ -11,8 +11,8 @@ from typing import Final
 from responders.decider.draft import ENGINE, OPENED, TEXT_CHARS, Draft
 from responders.decider.inputs import PartFails, PartWorks
 from responders.decider.paging import send, told_of
+from responders.pages.wording import CHANNEL, part_fails
 from responders.policy import Told
-from responders.wording import CHANNEL, part_fails
 from schemas import incident as log
 
 ITS_TENANT: Final = "default"

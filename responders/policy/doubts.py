@@ -8,9 +8,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 
+from responders.pages.wording import HAPPENINGS
 from responders.policy import Policy
 from responders.policy.section import Match, Names
-from responders.wording import HAPPENINGS
 
 Keys = tuple[str, ...]
 

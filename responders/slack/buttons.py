@@ -14,9 +14,9 @@ from typing import Final, Literal, get_args
 
 from slack_sdk.models.blocks import ActionsBlock, ButtonElement, ConfirmObject, PlainTextObject
 
-from responders import wording
 from responders.containment import covers, describe, scope_of
 from responders.incident import Containment, Incident
+from responders.pages import wording
 from schemas.control import EVERY_AGENT, Target
 
 Pressed = Literal["acknowledge", "halt", "approve", "deny", "resume", "resolve", "false_alarm"]

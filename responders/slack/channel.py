@@ -15,7 +15,7 @@ from typing import Any, Final
 import aiohttp
 
 from responders.effects import Delivered, Outcome, Permanent, Retryable
-from responders.page import TYPED, Message
+from responders.pages.page import TYPED, Message
 from responders.picture.pictures import Picture
 from responders.sender import Outgoing
 from responders.slack import pictures

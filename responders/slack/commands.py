@@ -8,15 +8,16 @@ from typing import Final
 
 from slack_sdk.models.blocks import MarkdownTextObject, SectionBlock
 
-from responders import actions, projections
+from responders import actions
 from responders.containment import parse_target
 from responders.handle import Responder
 from responders.incident import Incident
-from responders.projections import IncidentRow
+from responders.pages.wording import SIGNS, ago, literal, one_line, resumed
 from responders.slack.buttons import whom
 from responders.slack.interactions import COMMAND, Answer
 from responders.slack.slash import USAGE, Order, Unreadable, Verb
-from responders.wording import SIGNS, ago, literal, one_line, resumed
+from responders.store import projections
+from responders.store.projections import IncidentRow
 
 _BY_COMMAND: Final = "typed in Slack"
 _LISTED: Final = 12

@@ -15,7 +15,6 @@ from typing import Final
 import structlog
 
 from responders import actions
-from responders.database import StoreError
 from responders.decide import (
     Acknowledge,
     Action,
@@ -30,12 +29,13 @@ from responders.decide import (
 from responders.handle import Responder
 from responders.incident import Incident
 from responders.metrics import INTERACTIONS
+from responders.pages.wording import literal, resumed
 from responders.policy import Deed, Policy
 from responders.slack import buttons, commands, refresh, slash, stale
 from responders.slack.buttons import Button, Pressed, whom
 from responders.slack.interactions import Answer, Person, Press, Request, Typed, Workspace
 from responders.slack.slash import Unreadable
-from responders.wording import literal, resumed
+from responders.store.database import StoreError
 from schemas.control import ControlState
 
 _USER_ID: Final = re.compile(r"[UW][A-Z0-9]{7,}")

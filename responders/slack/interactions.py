@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from responders import wording
+from responders.pages import wording
 from responders.slack import buttons
 from responders.slack.buttons import Pressed
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select, update
 
-from responders import event_store, tables
 from responders.decide import Decision
 from responders.effects import UpdatePage
 from responders.handle import Responder
+from responders.store import event_store, tables
 from schemas.base import epoch_ms
 
 

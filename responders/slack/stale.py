@@ -6,8 +6,8 @@ from datetime import datetime
 
 from responders.containment import describe
 from responders.incident import Containment, Incident
+from responders.pages.wording import ago, literal
 from responders.slack.buttons import Pressed, Value, same_scope, whom
-from responders.wording import ago, literal
 
 
 def why(incident: Incident, deed: Pressed, value: Value, now: datetime) -> str:

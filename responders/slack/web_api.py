@@ -14,8 +14,8 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from config.errors import CorrectableError
+from responders.channels.http_channel import request
 from responders.effects import Outcome, Permanent, Retryable
-from responders.http_channel import request
 
 TIMEOUT_S: Final = 8
 _BUSY: Final = frozenset({"ratelimited", "rate_limited", "team_added_to_org", "accesslimited"})

@@ -15,7 +15,7 @@ from cli.acting import NOT_TAKEN, responder_of, taken_up
 from cli.common import settings_from
 from responders import actions, keys
 from responders.control import ControlPublisher
-from responders.migrations import upgrade
+from responders.store.migrations import upgrade
 from schemas.control import Target
 from tests.cli.invoke import Invoked, invoke
 from tests.responders.world import KeptBus

@@ -117,7 +117,7 @@ def test_a_store_that_is_none(tmp_path: Path) -> None:
 
 
 def test_a_store_that_another_process_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("responders.database.BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr("responders.store.database.BUSY_TIMEOUT_MS", 50)
     invoke("db", "upgrade", "--data-dir", str(tmp_path))
     with contextlib.closing(sqlite3.connect(tmp_path / "watchkeeper.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from cli.main import app
 from config.policy_file import PolicyError
 from config.settings import Settings
-from responders.event_store import Store
 from responders.handle import Responder
 from responders.policy import DEFAULT, Policy, parse
+from responders.store.event_store import Store
 from schemas.detection import DETECTION, Detection
 from tests.cli.invoke import invoke
 

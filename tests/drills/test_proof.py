@@ -16,13 +16,14 @@ from drills.done import Done
 from drills.proof import Log, Proof, proofs, shortfall
 from drills.score import Seen, score
 from drills.script import Act
-from responders import projections, wanted
+from responders import wanted
 from responders.decide import PageOutcome
 from responders.effects import Delivered
-from responders.event_store import Store
 from responders.handle import Responder
 from responders.incident import Incident
 from responders.policy import DEFAULT
+from responders.store import projections
+from responders.store.event_store import Store
 from schemas.base import epoch_ms
 from schemas.detection import Evidence
 from tests.responders.world import START, Clock, ack_of, detection

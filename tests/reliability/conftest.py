@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from responders.migrations import upgrade
+from responders.store.migrations import upgrade
 from tests.integration.parts.fixtures import *  # noqa: F403 - pytest finds fixtures by their names here
 from tests.integration.parts.fixtures import started
 from tests.integration.parts.kafka import KafkaBroker

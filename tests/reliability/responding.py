@@ -22,12 +22,12 @@ from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from sqlalchemy import select
 
-from responders import tables
-from responders.event_store import Store, events_of
 from responders.fake_slack import GOOD_TOKEN, FakeSlack
 from responders.handle import offsets_of
 from responders.incident import Incident, fold
-from responders.migrations import upgrade
+from responders.store import tables
+from responders.store.event_store import Store, events_of
+from responders.store.migrations import upgrade
 from schemas import topics
 from schemas.detection import Detection
 from schemas.incident import IncidentEvent

@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import select
 
-from responders import actions, tables
-from responders.event_store import Store, events_of, projection_of
+from responders import actions
 from responders.handle import Responder
 from responders.incident import fold
 from responders.policy import DEFAULT
-from responders.rebuild import rebuild
+from responders.store import tables
+from responders.store.event_store import Store, events_of, projection_of
+from responders.store.rebuild import rebuild
 from tests.reliability.counts import count
 from tests.responders.world import detection
 

@@ -16,12 +16,13 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
-from responders import actions, keys, projections, service
+from responders import actions, keys, service
 from responders.control import ControlPublisher
 from responders.effects import Delivered, Outcome, Permanent, Retryable
-from responders.event_store import Store
 from responders.handle import Responder
 from responders.policy import DEFAULT
+from responders.store import projections
+from responders.store.event_store import Store
 from schemas import topics
 from tests.client.commands import KEYS, OPERATOR, fields, raw
 from tests.integration.parts.kafka import KafkaBroker

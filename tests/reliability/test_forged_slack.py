@@ -29,14 +29,15 @@ from api.adapters import ResponderActions, StoreIncidents
 from api.app import Parts, make_app
 from api.security import Access
 from config.settings import Settings, SlackSettings
-from responders import actions, projections
-from responders.event_store import Store
+from responders import actions
 from responders.handle import Responder
 from responders.incident import Incident
-from responders.page import render
+from responders.pages.page import render
 from responders.policy import parse
 from responders.slack import buttons
 from responders.slack.front import front_of
+from responders.store import projections
+from responders.store.event_store import Store
 from tests.api.conftest import Remembering
 from tests.reliability.counts import count
 from tests.responders.world import Clock, detection

@@ -11,10 +11,10 @@ from functools import partial
 import pytest
 from sqlalchemy import Connection, Engine, NullPool, create_engine, insert, text
 
-from responders import outbox, tables
 from responders.effects import Delivered, Outcome, Retryable
-from responders.event_store import Store
-from responders.migrations import upgrade
+from responders.store import outbox, tables
+from responders.store.event_store import Store
+from responders.store.migrations import upgrade
 from tests.reliability.counts import count
 
 ROWS = 1_000

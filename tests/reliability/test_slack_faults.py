@@ -21,8 +21,8 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from responders import actions, policy, tables
-from responders.event_store import Store, events_of
+from responders import actions, policy
+from responders.channels.webhook import WebhookChannel
 from responders.fake_slack import GOOD_TOKEN, FakeSlack, Fault, Refused
 from responders.fake_slack.faults import TRANSIENT, AnyFault
 from responders.handle import Responder
@@ -31,7 +31,8 @@ from responders.incident_log import KafkaIncidentLog
 from responders.sender import PageChannel, Sender
 from responders.service import Work
 from responders.slack.channel import SlackChannel
-from responders.webhook import WebhookChannel
+from responders.store import tables
+from responders.store.event_store import Store, events_of
 from schemas.detection import Detection
 from tests.reliability.counts import FULL, count
 from tests.responders.receivers import WEBHOOK_SECRET, FakeWebhook

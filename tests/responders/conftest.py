@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from responders.database import make_engine
-from responders.event_store import Store
 from responders.handle import Responder
-from responders.migrations import upgrade
 from responders.policy import DEFAULT
+from responders.store.database import make_engine
+from responders.store.event_store import Store
+from responders.store.migrations import upgrade
 from tests.integration.parts.fixtures import *  # noqa: F403 - pytest finds fixtures by their names here
 from tests.responders.world import Clock
 

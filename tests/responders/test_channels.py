@@ -18,25 +18,26 @@ from pydantic import SecretStr
 from rich.console import Console
 from sqlalchemy import select
 
-from responders import fake_slack, tables
-from responders.alertmanager import AlertmanagerChannel
-from responders.apprise_channel import ATTEMPTS, AppriseChannel
-from responders.channels import Checked
+from responders import fake_slack
+from responders.channels.alertmanager import AlertmanagerChannel
+from responders.channels.apprise_channel import ATTEMPTS, AppriseChannel
+from responders.channels.http_channel import ChannelError
+from responders.channels.opening import Checked
+from responders.channels.pagerduty import PagerDutyChannel
+from responders.channels.repeats import repeat_open
+from responders.channels.terminal import TerminalChannel
+from responders.channels.webhook import WebhookChannel
 from responders.decide import Acknowledge, Resolve
 from responders.effects import Delivered, Outcome, Permanent, Retryable
-from responders.event_store import Store
 from responders.fake_slack import GOOD_TOKEN, FakeSlack
 from responders.handle import Responder
-from responders.http_channel import ChannelError
 from responders.incident_log import KafkaIncidentLog
-from responders.page import Message
-from responders.pagerduty import PagerDutyChannel
+from responders.pages.page import Message
 from responders.policy import DEFAULT
-from responders.repeats import repeat_open
 from responders.sender import Outgoing, PageChannel, Sender
 from responders.slack.channel import SlackChannel
-from responders.terminal import TerminalChannel
-from responders.webhook import WebhookChannel
+from responders.store import tables
+from responders.store.event_store import Store
 from tests.integration.parts.ports import free_port
 from tests.responders.receivers import (
     AUTHORIZATION,

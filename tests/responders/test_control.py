@@ -10,12 +10,13 @@ import pytest
 from sqlalchemy import func, select
 from structlog.testing import capture_logs
 
-from responders import actions, keys, projections, tables, wanted
+from responders import actions, keys, wanted
 from responders.control import ControlPublisher
 from responders.effects import Delivered, Outcome, Permanent, Retryable
-from responders.event_store import Store
 from responders.handle import Responder, Source, offsets_of
 from responders.policy import DEFAULT
+from responders.store import projections, tables
+from responders.store.event_store import Store
 from schemas import topics
 from tests.responders.test_sender import SOON_S, until
 from tests.responders.world import Clock, KeptBus, ack_of

@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, select
 
-from responders import actions, causes, policy, projections, tables
+from responders import actions, causes, policy
 from responders.decider.detections import MOST_JOINED
-from responders.event_store import Store, events_of
 from responders.handle import Responder
 from responders.incident import Incident, fold
+from responders.store import projections, tables
+from responders.store.event_store import Store, events_of
 from schemas.detection import Detection
 from tests.responders.world import START, Clock, detection
 

@@ -17,19 +17,20 @@ from typing import Any
 import aiohttp
 import pytest
 
-from responders import actions, keys, projections
+from responders import actions, keys
 from responders.control import ControlPublisher
 from responders.decide import ActionRefused
-from responders.event_store import Store
 from responders.fake_slack import GOOD_TOKEN, FakeSlack, Fault
 from responders.handle import Responder
 from responders.incident_log import KafkaIncidentLog
 from responders.keys import Keys
-from responders.outbox import LEASE_MS
 from responders.policy import DEFAULT
-from responders.projections import IncidentView
 from responders.sender import Sender
 from responders.slack.channel import SlackChannel
+from responders.store import projections
+from responders.store.event_store import Store
+from responders.store.outbox import LEASE_MS
+from responders.store.projections import IncidentView
 from tests.reliability.counts import FULL
 from tests.responders.world import Clock, KeptBus, ack_of, detection
 

@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import func, select
 
-from responders import actions, policy, silences, tables
+from responders import actions, policy, silences
 from responders.decide import ActionRefused, PageOutcome
 from responders.effects import Delivered, Permanent
-from responders.event_store import Store, events_of
 from responders.handle import Responder
 from responders.incident import Incident, fold
+from responders.store import tables
+from responders.store.event_store import Store, events_of
 from responders.wanted import due
 from schemas.base import epoch_ms, from_epoch_ms
 from tests.responders.world import HALT, START, Clock, detection

@@ -7,13 +7,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, delete, select, update
 
-from responders import actions, tables
+from responders import actions
 from responders.decide import AddNote, PersonActs
-from responders.event_store import Store, current, events_of, load
-from responders.folds import MOST, Fold, Folds
 from responders.handle import Responder
 from responders.incident import fold
 from responders.policy import DEFAULT
+from responders.store import tables
+from responders.store.event_store import Store, current, events_of, load
+from responders.store.folds import MOST, Fold, Folds
 from tests.responders.world import Clock, detection
 
 

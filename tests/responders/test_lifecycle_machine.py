@@ -32,23 +32,24 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import select
 
-from responders import actions, decide, effects, handle, keys, outbox, projections, tables, wanted
+from responders import actions, decide, effects, handle, keys, wanted
 from responders.containment import RUN, scope_of
 from responders.control import signed
-from responders.database import memory_engine
 from responders.decide import ActionRefused
 from responders.decider import detections, people
 from responders.effects import Delivered, Outcome, Permanent, Retryable
-from responders.event_store import Store, current, events_of, projection_of
 from responders.handle import DatabaseIds, Responder
 from responders.incident import Incident, fold
 from responders.incident_log import KafkaIncidentLog
 from responders.lifecycle import CONTAINMENT, LIFECYCLE, IllegalTransition
-from responders.outbox import LEASE_MS
-from responders.page import Message
+from responders.pages.page import Message
 from responders.policy import DEFAULT
-from responders.rebuild import rebuild
 from responders.sender import Outgoing, Sender
+from responders.store import outbox, projections, tables
+from responders.store.database import memory_engine
+from responders.store.event_store import Store, current, events_of, projection_of
+from responders.store.outbox import LEASE_MS
+from responders.store.rebuild import rebuild
 from responders.wanted import due
 from schemas.base import epoch_ms, from_epoch_ms
 from schemas.control import ControlState, Target

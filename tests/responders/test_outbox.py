@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select
 
-from responders import outbox, tables
 from responders.effects import Delivered, Permanent, Retryable
-from responders.event_store import Store, insert_new
 from responders.handle import Responder
+from responders.store import outbox, tables
+from responders.store.event_store import Store, insert_new
 from schemas.base import epoch_ms
 from tests.responders.world import START, Clock, detection
 

@@ -12,17 +12,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from responders import actions, projections, terminal
+from responders import actions
+from responders.channels import terminal
+from responders.channels.terminal import TerminalChannel
 from responders.effects import Delivered, Permanent
-from responders.event_store import Store, events_of
 from responders.fake_slack import problem_with
 from responders.handle import Responder
 from responders.incident import Incident, fold
-from responders.page import Message, render
+from responders.pages.page import Message, render
+from responders.pages.wording import HAPPENINGS
 from responders.policy import DEFAULT
 from responders.sender import Outgoing
-from responders.terminal import TerminalChannel
-from responders.wording import HAPPENINGS
+from responders.store import projections
+from responders.store.event_store import Store, events_of
 from schemas.control import ControlState
 from tests.responders.world import START, Clock, detection
 
@@ -198,7 +200,7 @@ async def test_a_terminal_that_takes_nothing_is_given_up(
     full.set()
 
 
-@pytest.mark.parametrize("name", ["containment", "outbox", "wording"])
+@pytest.mark.parametrize("name", ["containment", "store.outbox", "pages.wording"])
 def test_the_examples_in_the_docstrings_hold(name: str) -> None:
     module: Any = importlib.import_module(f"responders.{name}")
     result = doctest.testmod(module)

@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from responders import actions, policy, projections
+from responders import actions, policy
 from responders.effects import Delivered, Outcome, Permanent, Retryable
-from responders.event_store import Store, current
 from responders.handle import Responder
 from responders.incident_log import KafkaIncidentLog
-from responders.page import Message, render
+from responders.pages.page import Message, render
 from responders.policy import Policy
-from responders.projections import IncidentView
 from responders.sender import Outgoing, Sender
+from responders.store import projections
+from responders.store.event_store import Store, current
+from responders.store.projections import IncidentView
 from tests.responders.world import Clock, KeptBus, detection
 
 AUTH = Permanent("invalid_auth")

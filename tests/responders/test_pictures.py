@@ -20,18 +20,18 @@ from cli.broker import EmbeddedBroker
 from detectors.activity import Activity
 from detectors.windows import Mark, ProviderCalls, Window
 from responders.effects import Delivered, Retryable
-from responders.event_store import Store
 from responders.fake_slack import GOOD_TOKEN, FakeSlack, Fault
 from responders.handle import Responder
 from responders.incident import Incident
 from responders.incident_log import KafkaIncidentLog
-from responders.page import Message
+from responders.pages.page import Message
 from responders.picture import canvas, reading, session_plot, signal_plot
 from responders.picture.moments import Moment, moments_of
 from responders.picture.pictures import Picture, Pictures
 from responders.policy import DEFAULT
 from responders.sender import Outgoing, Sender
 from responders.slack.channel import SlackChannel
+from responders.store.event_store import Store
 from schemas import topics
 from schemas.base import epoch_ms
 from schemas.control import ControlState

@@ -13,13 +13,15 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from config.settings import Settings, SlackSettings
-from responders import actions, channels, policy, projections
+from responders import actions, policy
+from responders.channels import opening as channels
 from responders.decide import ActionRefused
-from responders.event_store import Store
 from responders.handle import Responder
 from responders.metrics import POLICY_REFUSED
 from responders.policy_watch import PolicyWatch
 from responders.service import _follow_policy
+from responders.store import projections
+from responders.store.event_store import Store
 from responders.watched import Watched
 from tests.responders.world import Clock, detection
 

@@ -6,10 +6,11 @@ import doctest
 
 from sqlalchemy import delete, select, update
 
-from responders import actions, precision, projections, tables
-from responders.event_store import Store
+from responders import actions, precision
 from responders.handle import Responder
-from responders.rebuild import PROJECTIONS, rebuild
+from responders.store import projections, tables
+from responders.store.event_store import Store
+from responders.store.rebuild import PROJECTIONS, rebuild
 from tests.responders.test_correlation import hit, outage
 from tests.responders.world import Clock, detection
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from responders import projections
 from responders.decide import Lift
-from responders.event_store import Store
 from responders.handle import Responder
 from responders.incident import Incident
-from responders.page import render
+from responders.pages.page import render
 from responders.policy import DEFAULT
+from responders.store import projections
+from responders.store.event_store import Store
 from schemas.detection import Detection, Evidence
 from tests.responders.world import Clock, detection
 

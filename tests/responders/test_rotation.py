@@ -14,10 +14,10 @@ import pytest
 from responders import actions, keys
 from responders.control import ControlPublisher
 from responders.effects import Retryable, Role
-from responders.event_store import Store
 from responders.handle import Responder
 from responders.keys import KeyFileError
 from responders.policy import DEFAULT
+from responders.store.event_store import Store
 from schemas.base import epoch_ms
 from tests.cli.invoke import invoke
 from tests.responders.world import Clock, KeptBus

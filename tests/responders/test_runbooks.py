@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from detectors.registry import BEHAVIOUR, ENGINE, FLEET, FLEET_WINDOWS, SESSION, SUMMARIES
-from responders.page import ENGINE_RUNBOOK
-from responders.runbooks import NoRunbookError, runbook, sections
+from responders.pages.page import ENGINE_RUNBOOK
+from responders.pages.runbooks import NoRunbookError, runbook, sections
 
 DETECTORS = (*SESSION, *BEHAVIOUR, *FLEET, *FLEET_WINDOWS, *SUMMARIES, *ENGINE)
 NAMES = {detector.name for detector in DETECTORS} | {ENGINE_RUNBOOK}

@@ -13,17 +13,18 @@ from typing import Any
 
 import pytest
 
-from responders import keys, projections
+from responders import keys
 from responders.control import ControlPublisher
 from responders.effects import Delivered, Outcome
-from responders.event_store import Store
 from responders.handle import Responder
 from responders.incident_log import KafkaIncidentLog
-from responders.outbox import LEASE_MS, RENEW_MS
-from responders.page import Message
+from responders.pages.page import Message
 from responders.policy import DEFAULT, Policy
 from responders.sender import Outgoing, PageChannel, Sender
 from responders.service import POLL_MS, STOP_WITHIN_S, Work, carry_out
+from responders.store import projections
+from responders.store.event_store import Store
+from responders.store.outbox import LEASE_MS, RENEW_MS
 from tests.responders.world import Clock, KeptBus, detection
 
 SOON_S = 5.0

@@ -15,9 +15,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from pydantic import SecretStr
 
 from config.settings import DatabaseSettings, KafkaSettings, Settings, SlackSettings
-from responders import actions, keys, projections, service
-from responders.event_store import Store
+from responders import actions, keys, service
 from responders.fake_slack import GOOD_TOKEN, FakeSlack
+from responders.store import projections
+from responders.store.event_store import Store
 from schemas import topics
 from schemas.base import epoch_ms
 from tests.integration.parts.kafka import KafkaBroker

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from config.settings import Settings, SettingsError, load
-from responders import actions, channels, policy, service
-from responders.http_channel import ChannelError
+from responders import actions, policy, service
+from responders.channels import opening as channels
+from responders.channels.http_channel import ChannelError
+from responders.channels.trial import try_channel
+from responders.channels.webhook import key_of, signature
 from responders.policy import PolicyError
-from responders.trial import try_channel
-from responders.webhook import key_of, signature
 from tests.responders.receivers import FakePagerDuty
 from tests.responders.world import START
 

@@ -11,7 +11,7 @@ import pytest
 from responders.effects import Delivered, Outcome, Permanent, Retryable
 from responders.fake_slack import GOOD_TOKEN, FakeSlack, Fault, problem_with
 from responders.handle import Responder
-from responders.page import Message, render
+from responders.pages.page import Message, render
 from responders.sender import Outgoing
 from responders.slack.channel import ATTEMPTS_TO_LOOK, SlackChannel
 from responders.slack.web_api import SlackRefusedError

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from responders import decide as d
 from responders.fake_slack import problem_with
 from responders.incident import Incident
-from responders.page import render
+from responders.pages.page import render
 from responders.policy import DEFAULT, ContainmentPolicy, ContainmentRule, Owner
 from responders.slack import buttons, stale
 from responders.slack.buttons import Button, Pressed

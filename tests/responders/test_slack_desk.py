@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from responders import actions, projections, tables
-from responders.database import StoreError
-from responders.event_store import Store, current
+from responders import actions
 from responders.handle import Responder
 from responders.incident import Incident
 from responders.policy import DEFAULT, Policy, parse
@@ -21,6 +19,9 @@ from responders.slack import buttons
 from responders.slack.buttons import Pressed
 from responders.slack.desk import Desk
 from responders.slack.interactions import Answer, Origin, Person, Press, Typed, Workspace
+from responders.store import projections, tables
+from responders.store.database import StoreError
+from responders.store.event_store import Store, current
 from tests.responders.world import HALT, Clock, detection
 
 ANA, BOB, OPS = Person("U0ANA", "ana"), Person("U0BOB0000", "bob"), Person("U0OPS", "ops")

@@ -19,9 +19,8 @@ from pydantic import SecretStr
 from api.app import Parts, make_app
 from api.security import Access
 from config.settings import Settings, SlackSettings
-from responders import keys, projections
+from responders import keys
 from responders.control import ControlPublisher
-from responders.event_store import Store
 from responders.fake_slack import (
     GOOD_APP_TOKEN,
     GOOD_TOKEN,
@@ -42,6 +41,8 @@ from responders.service import Work, carry_out
 from responders.slack.channel import SlackChannel
 from responders.slack.front import Front, front_of
 from responders.slack.socket_mode import Link, SocketMode
+from responders.store import projections
+from responders.store.event_store import Store
 from schemas.base import epoch_ms
 from tests.api.conftest import Remembering
 from tests.integration.parts.ports import free_port

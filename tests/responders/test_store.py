@@ -13,14 +13,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, insert, select, text
 
-from responders import actions, projections, tables
-from responders.database import StoreError, make_engine
+from responders import actions
 from responders.decide import ActionRefused
-from responders.event_store import Store, Turn, events_of, mark_seen, seen
 from responders.handle import Responder, Source, offsets_of
 from responders.incident import fold
-from responders.migrations import revisions, upgrade
 from responders.policy import DEFAULT
+from responders.store import projections, tables
+from responders.store.database import StoreError, make_engine
+from responders.store.event_store import Store, Turn, events_of, mark_seen, seen
+from responders.store.migrations import revisions, upgrade
 from responders.wanted import due
 from schemas.base import epoch_ms
 from schemas.control import ControlState, Target
@@ -273,7 +274,7 @@ def test_a_slash_in_a_name_makes_no_two_targets_one(responder: Responder) -> Non
 def test_who_is_frozen_in_a_transaction_holds_up_nobody_for_long(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("responders.database.IDLE_IN_TRANSACTION_MS", 300)
+    monkeypatch.setattr("responders.store.database.IDLE_IN_TRANSACTION_MS", 300)
     upgrade(postgres_url)
     frozen, other = Store.open(postgres_url), Store.open(postgres_url)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 
-from responders.about import About
 from responders.containment import scope_of
 from responders.effects import Delivered, Outcome
+from responders.pages.about import About
 from schemas import topics
 from schemas.control import Control, ControlAck, ControlState, Target
 from schemas.detection import Detection

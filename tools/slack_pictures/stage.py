@@ -24,18 +24,18 @@ from drills.script import Drill
 from responders import keys
 from responders.control import ControlPublisher
 from responders.effects import Delivered, Outcome
-from responders.event_store import Store
 from responders.fake_slack import GOOD_TOKEN, FakeSlack
 from responders.handle import Responder
 from responders.incident import Incident
 from responders.incident_log import KafkaIncidentLog
-from responders.migrations import upgrade
 from responders.picture import session_plot, signal_plot
 from responders.picture.moments import moments_of
 from responders.picture.pictures import Picture
 from responders.policy import parse
 from responders.sender import Sender
 from responders.slack.channel import SlackChannel
+from responders.store.event_store import Store
+from responders.store.migrations import upgrade
 from schemas import topics
 from schemas.base import epoch_ms
 from schemas.control import Control, ControlAck

@@ -9,10 +9,10 @@ from typing import Protocol, runtime_checkable
 import structlog
 from sqlalchemy import select
 
-from responders import event_store, tables
 from responders.effects import Delivered, Outcome
 from responders.handle import Responder
-from responders.page import Message, render
+from responders.pages.page import Message, render
+from responders.store import event_store, tables
 
 _log = structlog.get_logger(__name__)
 

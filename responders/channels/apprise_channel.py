@@ -16,12 +16,12 @@ from typing import Final
 import apprise
 from pydantic import SecretStr
 
-from responders.about import About
+from responders.channels.http_channel import ChannelError, classified
+from responders.channels.terminal import plain
 from responders.effects import Delivered, Outcome, Permanent, Retryable
-from responders.http_channel import ChannelError, classified
-from responders.page import Message
+from responders.pages.about import About
+from responders.pages.page import Message
 from responders.sender import Outgoing
-from responders.terminal import plain
 
 ATTEMPTS: Final = 30
 """After so many failures that do not say why (some twelve minutes) another channel has to do."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from responders import wording
 from responders.incident import Incident, Related
+from responders.pages import wording
 
 MOST_LINES: Final = 14
 _WHY: Final = {

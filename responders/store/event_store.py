@@ -21,8 +21,7 @@ from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, 
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, OperationalError
 
-from responders import outbox, tables, wanted
-from responders.database import READ, StoreError, make_engine, memory_engine
+from responders import wanted
 from responders.decider.draft import DIGEST, Decision
 from responders.effects import (
     CancelTimers,
@@ -35,8 +34,10 @@ from responders.effects import (
     ShowPicture,
     UpdatePage,
 )
-from responders.folds import KEY, Fold, Folds, FoldsSeen
 from responders.incident import Incident, apply
+from responders.store import outbox, tables
+from responders.store.database import READ, StoreError, make_engine, memory_engine
+from responders.store.folds import KEY, Fold, Folds, FoldsSeen
 from schemas.base import epoch_ms, whole_ms
 from schemas.detection import Detection
 from schemas.incident import INCIDENT_EVENT, IncidentEvent
@@ -84,7 +85,7 @@ class Store:
 
     @classmethod
     def open(cls, url: str) -> Store:
-        """The store at ``url``, whose schema is up to date (`responders.migrations.upgrade`).
+        """The store at ``url``, whose schema is up to date (`responders.store.migrations.upgrade`).
 
         Raises:
             StoreError: the URL is wrong.

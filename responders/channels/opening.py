@@ -15,15 +15,15 @@ from rich.console import Console
 
 from config import policy_file
 from config.settings import Settings
-from responders import alertmanager, terminal
-from responders.alertmanager import AlertmanagerChannel
+from responders.channels import alertmanager, terminal
+from responders.channels.alertmanager import AlertmanagerChannel
+from responders.channels.pagerduty import PagerDutyChannel
+from responders.channels.terminal import TerminalChannel
+from responders.channels.webhook import WebhookChannel
 from responders.handle import utc_now
-from responders.pagerduty import PagerDutyChannel
 from responders.policy import Policy, PolicyError
 from responders.sender import PageChannel
 from responders.slack.channel import SlackChannel
-from responders.terminal import TerminalChannel
-from responders.webhook import WebhookChannel
 
 SLACK: Final = "slack:"
 
@@ -124,7 +124,7 @@ def _notified(settings: Settings) -> Iterator[list[PageChannel]]:
         yield []
         return
     # It brings a hundred services with it: not for those who use none of them.
-    from responders.apprise_channel import AppriseChannel
+    from responders.channels.apprise_channel import AppriseChannel
 
     with ExitStack() as stack:
         yield [

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table, delete, insert, select
 
-from responders import tables
 from responders.decider.correlation import cause_key
 from responders.decider.draft import DIGEST
-from responders.event_store import Store, events_of, projection_of
 from responders.incident import fold
+from responders.store import tables
+from responders.store.event_store import Store, events_of, projection_of
 from schemas.base import epoch_ms
 from schemas.incident import IncidentEvent, PageRequested, Triggered
 

@@ -1,6 +1,6 @@
 """Reading the store: the list of incidents, one incident at any moment, what is known of each agent.
 
-Everything here can be told from the log; `responders.rebuild` does so for what is kept for speed.
+Everything here can be told from the log; `responders.store.rebuild` does so for what is kept for speed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 from sqlalchemy import Connection, func, select
 
-from responders import event_store, tables, wanted
+from responders import wanted
 from responders.decide import ActionRefused
-from responders.event_store import Store
 from responders.incident import Containment, Incident, PageStatus, Related, fold
+from responders.store import event_store, tables
+from responders.store.event_store import Store
 from schemas.base import Contract, Utc, from_epoch_ms
 from schemas.control import ControlState, Target
 from schemas.detection import Detection, Severity

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, and_, case, exists, or_, select, update
 
-from responders import tables
 from responders.effects import (
     Delivered,
     Outcome,
@@ -26,6 +25,7 @@ from responders.effects import (
     ShowPicture,
     UpdatePage,
 )
+from responders.store import tables
 
 LEASE_MS: Final = 10_000
 RENEW_MS: Final = 3_000

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from responders.effects import Delivered, Outcome
 from responders.incident import Incident, apply
-from responders.page import Message, render
+from responders.pages.page import Message, render
 from responders.sender import Outgoing, PageChannel
 from schemas import incident as log
 from schemas.incident import Actor, Fact, IncidentEvent

@@ -17,10 +17,10 @@ import aiohttp
 import orjson
 from pydantic import SecretStr
 
-from responders import http_channel
-from responders.about import About
+from responders.channels import http_channel
 from responders.effects import Delivered, Outcome
-from responders.page import Message
+from responders.pages.about import About
+from responders.pages.page import Message
 from responders.sender import Outgoing
 from schemas.detection import Severity
 

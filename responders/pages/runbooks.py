@@ -16,7 +16,7 @@ class NoRunbookError(CorrectableError):
 @cache
 def sections() -> dict[str, str]:
     """Each runbook's Markdown by name, without its heading."""
-    text = (files("responders") / "runbooks.md").read_text(encoding="utf-8")
+    text = (files("responders.pages") / "runbooks.md").read_text(encoding="utf-8")
     _, *parts = re.split(r"^## ", text, flags=re.MULTILINE)
     pairs = (part.partition("\n") for part in parts)
     return {name.strip(): body.strip() for name, _, body in pairs}

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from responders import wording
 from responders.incident import Incident
 from responders.lifecycle import ContainmentState, State
+from responders.pages import wording
 from schemas.detection import Detection, Severity
 
 

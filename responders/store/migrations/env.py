@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Engine, text
 
-from responders.tables import metadata
+from responders.store.tables import metadata
 
 _LOCK = 0x77617463686B  # any number, the same in every process
 

@@ -26,14 +26,14 @@ from slack_sdk.models.blocks import (
     SectionBlock,
 )
 
-from responders import triage, wording
-from responders.about import About, about_of
 from responders.containment import describe
 from responders.incident import Containment, Incident
+from responders.pages import triage, wording
+from responders.pages.about import About, about_of
+from responders.pages.relations import related
+from responders.pages.wording import escape, literal, one_line
 from responders.policy import Owner
-from responders.relations import related
 from responders.slack import buttons
-from responders.wording import escape, literal, one_line
 from schemas.detection import Detection
 
 _HEADER_CHARS: Final = 150

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from responders.effects import Delivered, Outcome, Permanent
-from responders.page import Message
+from responders.pages.page import Message
 from responders.sender import Outgoing
 
 NAME: Final = "terminal"

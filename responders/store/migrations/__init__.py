@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 from sqlalchemy.exc import DatabaseError
 
-from responders.database import READ, StoreError, make_engine, sqlite_file
+from responders.store.database import READ, StoreError, make_engine, sqlite_file
 
 _ALONE = Lock()
 """Alembic keeps its environment in module globals; other processes are kept out by the database."""

@@ -1,0 +1,1 @@
+"""What people read: the page of an incident, its words, its likely causes and its runbook."""
