@@ -8,7 +8,7 @@ loudly.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,6 +26,7 @@ from config.settings import Settings, SettingsError
 from responders import actions, keys
 from responders.bus import KafkaBus
 from responders.channels import opening as channels
+from responders.channels import past_the_store
 from responders.channels.http_channel import ChannelError
 from responders.channels.repeats import Repeating, repeat_open
 from responders.control import ControlPublisher
@@ -37,7 +38,7 @@ from responders.pages.wording import TOPIC
 from responders.picture.pictures import Pictures
 from responders.policy import Policy, PolicyError
 from responders.policy_watch import LOOK_EVERY_S, PolicyWatch
-from responders.sender import Sender
+from responders.sender import PageChannel, Sender
 from responders.slack.channel import SlackChannel
 from responders.slack.front import front_of
 from responders.slack.socket_mode import Link, SocketMode
@@ -55,6 +56,8 @@ ACKS_AT_ONCE: Final = 50
 """Everybody answers a global stop: a transaction each would keep the CPU and the disk from those it stops."""
 
 UNHEARD_S: Final = 15.0
+UNSTORED_S: Final = 20.0
+"""A database that fails over is back by then."""
 """On top of what the one who hears allows itself."""
 
 UNHEARD: Final = "the topic is gone, forbidden, or its broker does not answer"
@@ -71,10 +74,14 @@ class ServiceError(CorrectableError):
 
 @dataclass(slots=True)
 class Work:
-    """Wakes the loops that carry work out as soon as there may be some."""
+    """Wakes the loops that carry work out as soon as there may be some. ``waiting`` counts those that wait
+    for the store, and ``reason`` says why.
+    """
 
     outbox: asyncio.Event = field(default_factory=asyncio.Event)
     control: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: int = 0
+    reason: str = ""
 
     def arrived(self) -> None:
         self.outbox.set()
@@ -138,10 +145,15 @@ async def run(
                 carry_out(stop, sender, work.outbox, work),
                 carry_out(stop, publisher, work.control, work),
                 _loop(stop, None, lambda: asyncio.to_thread(responder.fire_timers), work),
-                *(_repeat(stop, responder, each) for each in opened.values() if isinstance(each, Repeating)),
+                *(
+                    _repeat(stop, responder, each, work)
+                    for each in opened.values()
+                    if isinstance(each, Repeating)
+                ),
                 _slack_buttons(stop, settings, responder, beside.slack, work),
                 _follow_policy(stop, watch, beside.look),
                 _watch_control(stop, responder, beside.hearing, work),
+                _watch_store(stop, responder, opened, work),
                 _announce(stop, (detections, acks), on_ready),
             )
     except (ChannelError, SlackRefusedError) as error:
@@ -195,24 +207,45 @@ async def _loop(
     while not stop.is_set():
         if wake is not None:
             wake.clear()
-        if await _patiently(stop, step):
+        if await _patiently(stop, step, work):
             work.arrived()
             continue
         await _pause(wake or stop, POLL_MS / 1000)
 
 
-async def _patiently(stop: asyncio.Event, step: Callable[[], Awaitable[int]]) -> int:
+async def _patiently(stop: asyncio.Event, step: Callable[[], Awaitable[int]], work: Work) -> int:
     """``step``'s count; while the store does not answer it is tried again, until ``stop``."""
-    wait_s = 0.2
+    wait_s, waits = 0.2, False
+    try:
+        while not stop.is_set():
+            try:
+                return await step()
+            except StoreError as error:
+                work.waiting += not waits
+                waits, work.reason = True, str(error)
+                STORE_WAITS.inc()
+                _log.error("store unavailable", reason=work.reason, again_in_s=wait_s)
+                await _pause(stop, wait_s)
+                wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+        return 0
+    finally:
+        work.waiting -= waits
+
+
+async def _watch_store(
+    stop: asyncio.Event, responder: Responder, opened: Mapping[str, PageChannel], work: Work
+) -> None:
+    """A store that takes nothing keeps everything else from being told: people are, past it."""
+    watched, reason, began, told = Watched(UNSTORED_S), "", responder.clock(), past_the_store.Told()
     while not stop.is_set():
-        try:
-            return await step()
-        except StoreError as error:
-            STORE_WAITS.inc()
-            _log.error("store unavailable", reason=str(error), again_in_s=wait_s)
-            await _pause(stop, wait_s)
-            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
-    return 0
+        match watched.see(works=not work.waiting):
+            case "fails":
+                reason, began = work.reason, responder.clock()
+                told = await past_the_store.tell(opened, responder.policy, reason, began)
+            case "works" if told:
+                await past_the_store.over(told, reason, began)
+                told = past_the_store.Told()
+        await _pause(stop, 1.0)
 
 
 async def _follow_policy(stop: asyncio.Event, watch: PolicyWatch, look: asyncio.Event) -> None:
@@ -242,7 +275,7 @@ async def _watch_control(
                     await asyncio.to_thread(responder.part_works, part)
                 return 1
 
-            await _patiently(stop, tell)
+            await _patiently(stop, tell, work)
             work.arrived()
         await _pause(stop, 1.0)
 
@@ -274,9 +307,9 @@ async def carry_out(stop: asyncio.Event, doing: CarriesOut, wake: asyncio.Event,
         await doing.abandon()
 
 
-async def _repeat(stop: asyncio.Event, responder: Responder, channel: Repeating) -> None:
+async def _repeat(stop: asyncio.Event, responder: Responder, channel: Repeating, work: Work) -> None:
     while not stop.is_set():
-        await _patiently(stop, lambda: repeat_open(responder, channel))
+        await _patiently(stop, lambda: repeat_open(responder, channel), work)
         await _pause(stop, channel.repeat_every_s)
 
 
@@ -371,7 +404,7 @@ class _Consumer(ConsumerRebalanceListener):
             for partition, records in batches.items():
                 for first in range(0, len(records), at_once):
                     some = records[first : first + at_once]
-                    if not await self._handled(stop, read, decide, some):
+                    if not await self._handled(stop, read, decide, some, work):
                         return
                     done[partition] = some[-1].offset + 1
                     work.arrived()
@@ -384,6 +417,7 @@ class _Consumer(ConsumerRebalanceListener):
         read: Callable[[bytes], T],
         decide: Callable[[Sequence[tuple[T, Source]]], None],
         records: Sequence[Any],
+        work: Work,
     ) -> bool:
         """Whether the records are done with, readable or not; False only when stopped before."""
         found: list[tuple[T, Source]] = []
@@ -399,7 +433,7 @@ class _Consumer(ConsumerRebalanceListener):
             await asyncio.to_thread(decide, found)
             return 1
 
-        if found and not await _patiently(stop, step):
+        if found and not await _patiently(stop, step, work):
             return False
         CONSUMED.labels(self._topic).inc(len(found))
         return True

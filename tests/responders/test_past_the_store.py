@@ -1,0 +1,112 @@
+"""A store that takes nothing is told past it: once, to all who must know, and it is said when it is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import aiohttp
+import pytest
+
+from responders import service
+from responders.channels import past_the_store
+from responders.effects import Delivered, Outcome, Permanent
+from responders.fake_slack import GOOD_TOKEN, FakeSlack, Fault
+from responders.handle import Responder
+from responders.pages.page import Message
+from responders.policy import DEFAULT
+from responders.sender import Outgoing
+from responders.service import Work
+from responders.slack.channel import SlackChannel
+from responders.store.database import StoreError
+from responders.store.event_store import Store
+from tests.responders.test_sender import until
+from tests.responders.world import START, Clock
+
+WHY = "the store does not answer (database or disk is full): check the database and its disk"
+
+
+class Kept:
+    """Takes every page, or none."""
+
+    def __init__(self, name: str, outcome: Outcome | None = None) -> None:
+        self.name = name
+        self.pages: dict[str, Message] = {}
+        self.said: list[str] = []
+        self._outcome = outcome
+
+    async def send(self, page: Outgoing) -> Outcome:
+        if self._outcome is not None:
+            return self._outcome
+        self.pages[page.key] = page.message
+        return Delivered(self.name, page.key)
+
+    async def edit(self, conversation: str, message_id: str, message: Message) -> Outcome:
+        self.said.append(message.text)
+        return Delivered(conversation, message_id)
+
+
+@pytest.fixture
+async def slack() -> AsyncIterator[tuple[FakeSlack, SlackChannel]]:
+    fake = FakeSlack()
+    fake.now_s = START.timestamp
+    url = await fake.start()
+    async with aiohttp.ClientSession() as session:
+        yield fake, SlackChannel(GOOD_TOKEN, "#incidents", url, session, timeout_s=2)
+    await fake.stop()
+
+
+async def test_the_page_says_why_once_an_hour_and_when_it_is_over(
+    slack: tuple[FakeSlack, SlackChannel],
+) -> None:
+    fake, channel = slack
+    policy = DEFAULT.with_channels(channel.name)
+    fake.fail("chat.postMessage", Fault.ACCEPT_THEN_RESET)
+    for minutes in (10, 20):  # two responders, or one that was started anew
+        now = START + timedelta(minutes=minutes)
+        told = await past_the_store.tell({channel.name: channel}, policy, WHY, now, again_s=0)
+    (page,) = fake.messages
+    assert "disk is full" in str(page.blocks)
+    assert "watchkeeper ack" not in str(page.blocks)
+    assert not [block for block in page.blocks if block["type"] == "actions"]
+    await past_the_store.over(told, WHY, START)
+    assert "✅" in page.text or "Resolved" in str(page.blocks)
+    await past_the_store.tell({channel.name: channel}, policy, WHY, START + timedelta(hours=1), again_s=0)
+    assert len(fake.messages) == 2
+
+
+async def test_everybody_and_the_fallback_are_told_whoever_fails() -> None:
+    kept, broken, fallback = Kept("desk"), Kept("phone", Permanent("gone")), Kept("terminal")
+    channels = {each.name: each for each in (kept, broken, fallback)}
+    policy = DEFAULT.with_channels("desk", "phone", "not set up")
+    told = await past_the_store.tell(channels, policy, WHY, START, again_s=0)
+    assert set(told) == {"desk", "terminal"}
+
+
+async def test_an_outage_is_told_when_it_lasts_and_a_short_one_is_not(
+    sqlite_store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "UNSTORED_S", 0.3)
+    monkeypatch.setattr(service, "_pause", lambda *_: asyncio.sleep(0.02))
+    desk, work, stop = Kept("desk"), Work(), asyncio.Event()
+    responder = Responder(sqlite_store, DEFAULT.with_channels("desk"), clock)
+    broken = True
+
+    async def step() -> int:
+        if broken:
+            raise StoreError(WHY)
+        return 1
+
+    watching = asyncio.ensure_future(service._watch_store(stop, responder, {"desk": desk}, work))
+    waiting = asyncio.ensure_future(service._patiently(stop, step, work))
+    await asyncio.sleep(0.1)
+    assert (work.waiting, desk.pages) == (1, {})
+    await until(lambda: len(desk.pages) == 1)
+    broken = False
+    assert await waiting == 1
+    await until(lambda: len(desk.said) == 1)
+    assert work.waiting == 0
+    stop.set()
+    await watching
+    assert len(desk.pages) == 1
