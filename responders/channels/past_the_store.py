@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from responders.decider.draft import OPENED
 from responders.decider.parts import ITS_TENANT, ITSELF
 from responders.effects import Delivered, Outcome, Permanent, Retryable
 from responders.incident import Incident, apply
@@ -64,7 +65,7 @@ async def over(told: Told, reason: str, began: datetime) -> None:
 
 async def _send(channel: PageChannel, reason: str, now: datetime, again_s: float) -> Outcome:
     began, message = _hour(now), _message(reason, now)
-    key = f"page:{message.about.incident_id}:opened:{channel.name}"
+    key = f"page:{message.about.incident_id}:{OPENED}:{channel.name}"
     outcome: Outcome = Permanent("not tried")
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -88,18 +89,27 @@ def _hour(now: datetime) -> datetime:
 def _message(reason: str, now: datetime, *, over: bool = False) -> Message:
     """Without buttons, and without commands: what they would write to takes nothing."""
     incident = _fold(reason, now, over=over)
-    message = render(incident, "opened")
+    message = render(incident, OPENED)
     kept = [block for block in message.blocks if block["type"] in ("header", "section")][:2]
     return replace(message, blocks=tuple(kept))
 
 
 def _fold(reason: str, now: datetime, *, over: bool) -> Incident:
-    summary = (
-        f"Watchkeeper's store takes nothing: {reason}. What is on the bus waits; until the store works again"
-        " no incident is opened, no other page is sent and no order is given."
+    """An incident that no store has."""
+    headline, summary = (
+        "Watchkeeper's store takes nothing",
+        (
+            f"{reason}. What is on the bus waits; until the store works again no incident is opened, no other page"
+            " is sent and no order is given."
+        ),
     )
+    if over:
+        headline = "Watchkeeper's store works again"
+        summary = f"It took nothing ({reason}); what waited on the bus is worked off."
+    summary = summary[0].upper() + summary[1:1024]
     facts: list[log.Fact] = [
-        log.Triggered(tenant=ITS_TENANT, agent=ITSELF, severity="critical", onset=now, summary=summary[:1024])
+        log.Triggered(tenant=ITS_TENANT, agent=ITSELF, severity="critical", onset=now, summary=summary),
+        log.PageRequested(page=OPENED, channel=ITSELF, headline=headline),
     ]
     if over:
         facts.append(log.Resolved(reason="the store works again"))
