@@ -96,12 +96,10 @@ def _message(reason: str, now: datetime, *, over: bool = False) -> Message:
 
 def _fold(reason: str, now: datetime, *, over: bool) -> Incident:
     """An incident that no store has."""
-    headline, summary = (
-        "Watchkeeper's store takes nothing",
-        (
-            f"{reason}. What is on the bus waits; until the store works again no incident is opened, no other page"
-            " is sent and no order is given."
-        ),
+    headline = "Watchkeeper's store takes nothing"
+    summary = (
+        f"{reason}. What is on the bus waits; until the store works again no incident is opened, no other"
+        " page is sent and no order is given."
     )
     if over:
         headline = "Watchkeeper's store works again"
