@@ -124,7 +124,9 @@ class Related:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """The fold of an incident's events up to ``version``. ``containments`` go by ``scope_of`` the target."""
+    """The fold of an incident's events up to ``version``. ``containments`` go by ``scope_of`` the target.
+    ``untold`` is how many it lists since its last page.
+    """
 
     incident_id: str
     version: int
@@ -162,6 +164,7 @@ class Incident:
     kin: tuple[str, ...] = ()
     absorbed: tuple[Related, ...] = ()
     listed: tuple[Related, ...] = ()
+    untold: int = 0
     part: str | None = None
     part_failures: tuple[tuple[str | None, str | None], ...] = ()
     merged_into: str | None = None
@@ -287,6 +290,8 @@ def _with_fact(incident: Incident, data: Fact, event: IncidentEvent) -> Incident
             changes = {"severity": data.after}
         case log.PageRequested() | log.PageDelivered() | log.PageFailed():
             changes = {"pages": _pages(incident, data, event)}
+            if isinstance(data, log.PageRequested):
+                changes["untold"] = 0
             if not incident.attended:
                 changes["escalating_since"] = incident.escalating_since or event.time
         case log.PageDeferred() | log.PageLate() | log.Escalated() | log.Silenced() | log.SilenceEnded():
@@ -344,7 +349,7 @@ def _relations(
             return {"absorbed": (*incident.absorbed, related)}
         case log.IncidentListed():
             related = Related(data.listed, data.agent, data.headline, data.severity, tuple(data.channels))
-            return {"listed": (*incident.listed, related)}
+            return {"listed": (*incident.listed, related), "untold": incident.untold + 1}
 
 
 def _part(incident: Incident, data: log.PartFailed) -> dict[str, Any]:

@@ -359,13 +359,25 @@ def digest_due(draft: Draft) -> None:
     if next_one > draft.now:
         draft.timer_at("digest", None, number, next_one)
         return
+    _send_digest(draft, number + 1)
+
+
+def last_digest(draft: Draft) -> None:
+    """Whoever closes a digest has not been told of what it lists since the last one."""
+    if draft.incident.untold:
+        _send_digest(draft, 1 + sum(page.startswith(DIGEST) for page in _first_told(draft.incident)))
+
+
+def _send_digest(draft: Draft, number: int) -> None:
+    incident = draft.incident
     count = len({each.incident_id for each in incident.listed})
-    send(draft, f"{DIGEST}:{number + 1}", f"{count} incidents at once in {incident.tenant}", told_of(draft))
+    send(draft, f"{DIGEST}:{number}", f"{count} incidents at once in {incident.tenant}", told_of(draft))
 
 
 __all__ = [
     "DIGEST",
     "digest_due",
+    "last_digest",
     "list_in_digest",
     "on_deferred_due",
     "on_escalation_due",

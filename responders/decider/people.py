@@ -23,7 +23,7 @@ from responders.decider.inputs import (
     SilenceEnds,
     SilenceInForce,
 )
-from responders.decider.paging import silence_over
+from responders.decider.paging import last_digest, silence_over
 from responders.incident import Incident
 from schemas import incident as log
 from schemas.incident import Actor
@@ -123,6 +123,7 @@ def on_silence_end(draft: Draft, given: SilenceEnds) -> None:
 
 
 def _close(draft: Draft, fact: log.Resolved | log.FalseAlarm, actor: Actor) -> None:
+    last_digest(draft)
     draft.cancel("page", "late", "escalate", "approval", "digest")
     draft.add(fact, actor)
 

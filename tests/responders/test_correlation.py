@@ -299,6 +299,21 @@ def test_an_outage_that_many_have_joined_still_says_that_it_is_over(quick: Respo
     assert [each.severity for each in of(quick, cause.incident_id).detections][-1] == "info"
 
 
+def test_who_closes_a_digest_is_told_first_what_it_lists_since_the_last_one(
+    desk: Responder, clock: Clock
+) -> None:
+    for number in range(12):
+        desk.detection(detection(f"d-{number}", agent=f"a-{number}", session=f"s-{number}"))
+    (digest,) = [each for each in everything(desk) if each.listed]
+    assert (len(digest.listed), digest.untold) == (2, 1)
+    actions.resolve(desk, digest.incident_id, "alice")
+    assert pages(desk)[11:] == [(digest.incident_id, "digest:2")]
+    clock.pass_seconds(120)
+    while desk.fire_timers():
+        pass
+    assert [page for incident_id, page in pages(desk) if incident_id == digest.incident_id][2:] == []
+
+
 def test_the_cause_of_a_storm_is_paged_though_there_is_one(desk: Responder) -> None:
     """It is the page that explains the others; in a digest it would be one line among theirs."""
     for number in range(20):

@@ -54,6 +54,7 @@ from responders.wanted import due
 from schemas.base import epoch_ms, from_epoch_ms
 from schemas.control import ControlState, Target
 from schemas.detection import Detection
+from schemas.incident import IncidentEvent, IncidentListed, PageRequested
 from tests.reliability.counts import FULL, count
 from tests.responders.lifecycle_model import WORSE, Case, Cases, Wish, automatic, both
 from tests.responders.world import HALT, Clock, KeptBus, ack_of, detection
@@ -130,6 +131,7 @@ class Lifecycle(RuleBasedStateMachine):
         numbers = itertools.count(1)
         self.ids = patch.object(DatabaseIds, "command_id", lambda _: f"cmd-{next(numbers)}")
         self.ids.start()
+        self.logs: dict[str, list[IncidentEvent]] = {}
         self.seen: list[Detection] = []
         self.acked: set[tuple[str, str, str]] = set()
         self.epochs: dict[str, dict[int, ControlState]] = {}
@@ -498,7 +500,7 @@ class Lifecycle(RuleBasedStateMachine):
             if case.open and case.severity == "critical" and not case.attended:
                 assert case.alone_since is not None
                 since = max(filter(None, (case.alone_since, case.critical_since)))
-                told = told_since(folded, incident_id, since, timers, under_way)
+                told = told_since(folded, incident_id, since, timers, under_way, self.logs)
                 assert told, f"nobody is told of {incident_id}"
 
     def check_every_moment(self) -> None:
@@ -515,7 +517,8 @@ class Lifecycle(RuleBasedStateMachine):
         """Every incident, from the beginning of its log; apply() refuses a gap."""
         with self.store.reading() as connection:
             ids = connection.execute(select(tables.events.c.incident_id).distinct()).scalars().all()
-            found = {each: fold(events_of(connection, each)) for each in ids}
+            self.logs = {each: events_of(connection, each) for each in ids}
+        found = {incident_id: fold(log) for incident_id, log in self.logs.items()}
         return {incident_id: incident for incident_id, incident in found.items() if incident is not None}
 
     def everything(self) -> dict[str, list[Any]]:
@@ -566,6 +569,7 @@ def told_since(
     since: datetime,
     timers: set[tuple[str, str]],
     under_way: set[str],
+    logs: dict[str, list[IncidentEvent]],
 ) -> bool:
     """Somebody was told, is being told, or it stands in the log when that is looked at again."""
     incident = folded[incident_id]
@@ -581,19 +585,23 @@ def told_since(
             continue
         if deferral.until is not None and (incident_id, "page") in timers:
             return True
-        if deferral.reason == "storm" and in_a_digest(folded, incident_id, deferral.at, timers):
+        if deferral.reason == "storm" and in_a_digest(logs, incident_id, timers):
             return True
     return False
 
 
-def in_a_digest(
-    folded: dict[str, Incident], incident_id: str, at: datetime, timers: set[tuple[str, str]]
-) -> bool:
-    digests = [each for each in folded.values() if incident_id in {one.incident_id for one in each.listed}]
-    return any(
-        (each.incident_id, "digest") in timers or any(page.requested_at >= at for page in each.pages.values())
-        for each in digests
-    )
+def in_a_digest(logs: dict[str, list[IncidentEvent]], incident_id: str, timers: set[tuple[str, str]]) -> bool:
+    """It is listed, and that was told since or will be."""
+    for digest, log in logs.items():
+        listed = [
+            event.version
+            for event in log
+            if isinstance(event.data, IncidentListed) and event.data.listed == incident_id
+        ]
+        told = [event.version for event in log if isinstance(event.data, PageRequested)]
+        if listed and ((digest, "digest") in timers or max(told, default=0) > listed[-1]):
+            return True
+    return False
 
 
 def ran(examples: int, steps: int) -> None:
