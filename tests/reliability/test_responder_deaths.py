@@ -62,7 +62,7 @@ def kill_somewhere(scene: Scene, chance: random.Random) -> StreamWorker:
     return accepted.victim
 
 
-@pytest.mark.parametrize("seed", range(count(1, 17)))
+@pytest.mark.parametrize("seed", range(count(1, 25)))
 def test_a_killed_responder_loses_and_doubles_nothing(
     seed: int, bus: Bus, database: str, tmp_path: Path
 ) -> None:
