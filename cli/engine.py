@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -16,6 +17,7 @@ from cli.supervisor import Supervisor
 from config.settings import Settings
 from streams.admin import create_topics
 
+T = TypeVar("T")
 KafkaPort = Annotated[
     int,
     typer.Option("--kafka-port", min=0, max=65535, help="Port of the embedded broker; 0 picks a free one."),
@@ -85,6 +87,21 @@ def stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
+
+
+def run_until_told(work: Coroutine[Any, Any, T]) -> T:
+    """Runs it to its end. SIGTERM cancels it, and stops the engine that it has started: exit 143."""
+
+    async def told() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(told())
+    except asyncio.CancelledError:
+        raise SystemExit(128 + signal.SIGTERM) from None
 
 
 async def _up(settings: Settings, config: Path | None, kafka_port: int | None, http_port: int | None) -> None:

@@ -128,6 +128,7 @@ def drill(
     started and stopped for it. Without a name it lists the drills. Exit 1 if one failed.
     """
     from cli.drill import run
+    from cli.engine import run_until_told
     from drills.catalogue import BY_NAME, DRILLS
 
     unknown = [name for name in names or () if name not in BY_NAME]
@@ -138,7 +139,7 @@ def drill(
         _list_drills(as_json)
         return
     settings = settings_from(config, data_dir, bootstrap)
-    scores = asyncio.run(
+    scores = run_until_told(
         run(
             settings,
             chosen,
@@ -168,8 +169,9 @@ def demo(
     and the silent refusals, and shows what is detected, paged and stopped. Exit 0 only if all of it was.
     """
     from cli.demo import run
+    from cli.engine import run_until_told
 
-    if not asyncio.run(run(seed=seed, plain=plain or not stdout.is_terminal)):
+    if not run_until_told(run(seed=seed, plain=plain or not stdout.is_terminal)):
         raise typer.Exit(1)
 
 

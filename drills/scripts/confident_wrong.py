@@ -7,7 +7,7 @@ import random
 from drills.script import Act, Drill, Script, llm_call
 
 _HEALTHY_SCORES = 400
-_MOST_FAULTY_SCORES = 80
+_MOST_FAULTY_SCORES = 400
 _BEFORE, _AFTER = 0.85, 0.55
 _CONCENTRATION = 10.0
 
