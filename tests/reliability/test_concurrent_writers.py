@@ -23,7 +23,7 @@ from tests.responders.world import detection
 
 WRITERS = 10
 PROCESSES = 5
-APPENDS = count(20, 100)
+APPENDS = count(10, 100)
 POLICY = DEFAULT.with_channels("desk")
 
 # Both with the tests of the real parts: processes take long to start.

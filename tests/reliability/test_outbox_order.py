@@ -17,7 +17,7 @@ from responders.store.event_store import Store
 from responders.store.migrations import upgrade
 from tests.reliability.counts import count
 
-ROWS = 1_000
+ROWS = count(300, 1_000)
 AT_ONCE = 20
 LANES = 40
 NOW_MS = 1_772_334_000_000

@@ -20,7 +20,7 @@ from tests.reliability.bus import Bus
 from tests.reliability.counts import count
 from tests.reliability.responding import Scene, new_scene
 
-HALTS = count(20, 1_000)
+HALTS = count(10, 1_000)
 KILLED_EACH = 5
 DETECTIONS_A_SECOND = 4
 ALL_WITHIN_S = 30.0

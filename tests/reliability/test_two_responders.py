@@ -16,7 +16,7 @@ from tests.reliability.bus import Bus
 from tests.reliability.counts import count
 from tests.reliability.responding import Scene, new_scene
 
-FROZEN_S = count(20, 60)
+FROZEN_S = count(15, 60)
 TAKEOVER_S = 15.0
 BATCH = 8
 FROZEN_MID_REQUEST = 1
