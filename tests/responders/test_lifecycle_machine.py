@@ -619,7 +619,7 @@ def ran(examples: int, steps: int) -> None:
 
 
 def test_the_responder_does_what_the_model_says() -> None:
-    ran(count(25, 2_000), count(40, 60))
+    ran(count(15, 2_000), count(40, 60))
 
 
 def opens_again(patch: pytest.MonkeyPatch) -> None:
