@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import queue
 import subprocess
 import sys
@@ -278,7 +279,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--broker", choices=("kafka", "embedded"), default="kafka", help="(default: kafka)")
     parser.add_argument("--agents", type=int, default=1_000, help="how many (default: 1,000)")
-    parser.add_argument("--processes", type=int, default=4, help="that host them (default: 4)")
+    cores = os.cpu_count() or 1
+    parser.add_argument(
+        "--processes", type=int, default=cores, help=f"that host them (default: one a core, {cores} here)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="stops (default: 3)")
     parser.add_argument(
         "--out", type=Path, default=RESULTS, help="folder for the results (default: bench/results)"
