@@ -23,7 +23,7 @@ from responders.slack.web_api import TIMEOUT_S, SlackRefusedError, WebApi
 
 METADATA_TYPE: Final = "watchkeeper_page"
 ATTEMPTS_TO_LOOK: Final = 6
-"""After so many attempts a page that cannot be looked for is sent again."""
+"""After so many looks that failed a page that cannot be looked for is sent again."""
 _SLACK_ID: Final = re.compile(r"[CGD][A-Z0-9]{7,}")
 
 
@@ -46,6 +46,7 @@ class SlackChannel:
         self._buttons = buttons
         self._channel = channel
         self._conversation = channel if _SLACK_ID.fullmatch(channel) else None
+        self._failed_looks: dict[str, int] = {}
 
     @property
     def name(self) -> str:
@@ -68,6 +69,8 @@ class SlackChannel:
     async def send(self, page: Outgoing) -> Outcome:
         if page.in_doubt:
             found = await self._look_for(page)
+            if not isinstance(found, Retryable):
+                self._failed_looks.pop(page.key, None)
             if found is not None:
                 return found
         answer = await self._api.call(
@@ -114,7 +117,7 @@ class SlackChannel:
         """`Delivered` when the page is there, `Retryable` when that cannot be told yet, None to send it."""
         conversation = await self._conversation_id()
         if isinstance(conversation, Retryable):
-            return conversation if page.attempts < ATTEMPTS_TO_LOOK else None
+            return self._once_more(page, conversation)
         # Clocks differ; a page cannot be older than its request by more than that.
         arguments: dict[str, Any] = {
             "channel": conversation,
@@ -127,8 +130,7 @@ class SlackChannel:
             if isinstance(answer, Permanent):
                 return None
             if isinstance(answer, Retryable):
-                again = Retryable(answer.reason, answer.after_ms, in_doubt=True)
-                return again if page.attempts < ATTEMPTS_TO_LOOK else None
+                return self._once_more(page, Retryable(answer.reason, answer.after_ms, in_doubt=True))
             for message in answer.get("messages") or ():
                 if _page_key(message) == page.key:
                     return Delivered(conversation, str(message.get("ts", "")))
@@ -136,6 +138,13 @@ class SlackChannel:
             if not cursor:
                 return None
             arguments["cursor"] = cursor
+
+    def _once_more(self, page: Outgoing, failed: Retryable) -> Retryable | None:
+        """Whether a look that failed is tried again; None to send the page. What the page was tried before
+        for other reasons, as in a long outage, does not count; nor do looks before a restart.
+        """
+        looks = self._failed_looks[page.key] = self._failed_looks.get(page.key, 0) + 1
+        return failed if looks < ATTEMPTS_TO_LOOK else None
 
     async def _conversation_id(self) -> str | Retryable:
         """Reading history needs the channel's id, which the answer to a post would have told."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from sqlalchemy import event
 
+from responders.fake_slack import GOOD_TOKEN, FakeSlack
 from responders.handle import Responder
 from responders.policy import DEFAULT
+from responders.slack.channel import SlackChannel
 from responders.store.database import make_engine
 from responders.store.event_store import Store
 from responders.store.migrations import upgrade
@@ -71,3 +74,19 @@ def clock() -> Clock:
 @pytest.fixture
 def responder(store: Store, clock: Clock) -> Responder:
     return Responder(store, DEFAULT.with_channels("desk"), clock)
+
+
+@pytest.fixture
+async def slack() -> AsyncIterator[FakeSlack]:
+    """A workspace; it listens once `channel` is asked for."""
+    fake = FakeSlack(hang_s=2.0)
+    yield fake
+    await fake.stop()
+
+
+@pytest.fixture
+async def channel(slack: FakeSlack) -> AsyncIterator[SlackChannel]:
+    """Its channel #incidents, with little patience."""
+    base_url = await slack.start()
+    async with aiohttp.ClientSession() as session:
+        yield SlackChannel(GOOD_TOKEN, "#incidents", base_url, session, timeout_s=0.3)

@@ -8,7 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -20,7 +19,7 @@ from cli.broker import EmbeddedBroker
 from detectors.activity import Activity
 from detectors.windows import Mark, ProviderCalls, Window
 from responders.effects import Delivered, Retryable
-from responders.fake_slack import GOOD_TOKEN, FakeSlack, Fault
+from responders.fake_slack import FakeSlack, Fault
 from responders.handle import Responder
 from responders.incident import Incident
 from responders.incident_log import KafkaIncidentLog
@@ -224,20 +223,6 @@ async def test_without_a_broker_there_is_no_picture_and_no_fuss() -> None:
 
 
 # Into the thread
-
-
-@pytest.fixture
-async def slack() -> AsyncIterator[FakeSlack]:
-    fake = FakeSlack(hang_s=2.0)
-    yield fake
-    await fake.stop()
-
-
-@pytest.fixture
-async def channel(slack: FakeSlack) -> AsyncIterator[SlackChannel]:
-    base_url = await slack.start()
-    async with aiohttp.ClientSession() as session:
-        yield SlackChannel(GOOD_TOKEN, "#incidents", base_url, session, timeout_s=0.3)
 
 
 class Drawn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import aiohttp
@@ -27,20 +26,6 @@ HISTORY = "conversations.history"
 
 def page(key: str = "page:INC-1:opened:slack:#incidents") -> Outgoing:
     return Outgoing(key, MESSAGE, START, attempts=1, in_doubt=False, thread=None)
-
-
-@pytest.fixture
-async def slack() -> AsyncIterator[FakeSlack]:
-    fake = FakeSlack(hang_s=2.0)
-    yield fake
-    await fake.stop()
-
-
-@pytest.fixture
-async def channel(slack: FakeSlack) -> AsyncIterator[SlackChannel]:
-    base_url = await slack.start()
-    async with aiohttp.ClientSession() as session:
-        yield SlackChannel(GOOD_TOKEN, "#incidents", base_url, session, timeout_s=0.3)
 
 
 async def until_done(channel: SlackChannel, outgoing: Outgoing) -> tuple[Outcome, list[Outcome]]:
@@ -76,6 +61,15 @@ async def test_a_history_that_fails_for_a_while_is_asked_again(
     assert isinstance(outcome, Delivered)
     assert len(slack.messages) == 1
     assert all(isinstance(each, Retryable) and each.in_doubt for each in tried)
+
+
+async def test_attempts_that_were_no_look_use_up_none(slack: FakeSlack, channel: SlackChannel) -> None:
+    """After a long outage one history that fails would otherwise double the page."""
+    slack.fail(POST, Fault.ACCEPT_THEN_RESET)
+    slack.fail(HISTORY, Fault.SERVER_ERROR)
+    outcome, _ = await until_done(channel, replace(page(), attempts=50))
+    assert isinstance(outcome, Delivered)
+    assert len(slack.messages) == 1
 
 
 @pytest.mark.parametrize(
