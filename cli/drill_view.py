@@ -25,15 +25,18 @@ _WORDS = {
 
 
 def render(scores: Sequence[Score]) -> RenderableType:
-    """One line a drill, and a timeline for each target that was ordered something."""
-    return Group(_results(scores), *(_timelines(score) for score in scores if score.proof))
+    """One line a drill, why those failed that did, and a timeline for each target that was ordered."""
+    why = [Text(f"{each.drill} failed: {'; '.join(each.why)}", style="red") for each in scores if each.why]
+    return Group(_results(scores), *why, *(_timelines(score) for score in scores if score.proof))
 
 
 def _results(scores: Sequence[Score]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("drill", no_wrap=True)
-    for name in ("", "detector", "events", "seconds", "stopped", "after the stop", "why not"):
-        table.add_column(name, overflow="fold")
+    table.add_column("", no_wrap=True)
+    table.add_column("detector", overflow="fold")
+    for name in ("events", "found s", "stop s", "after it"):
+        table.add_column(name, no_wrap=True)
     for score in scores:
         table.add_row(
             score.drill,
@@ -43,7 +46,6 @@ def _results(scores: Sequence[Score]) -> Table:
             number(score.seconds_to_detection),
             number(score.seconds_to_containment),
             _after(score.actions_after_stop, score.usd_after_stop),
-            Text("; ".join(score.why)),
         )
     return table
 
