@@ -180,6 +180,13 @@ class Sender:
                 await self._publish(claimed, claimed.effect)
 
     async def _page(self, claimed: Claimed, effect: Page) -> None:
+        # Before anything that waits: of pages that come due together the oldest has the first turn.
+        wait_ms = self._wait_ms(effect.channel)
+        if wait_ms:
+            paced = Retryable(PACED, wait_ms, claimed.in_doubt)
+            _report(effect.channel, effect.incident_id, paced)
+            await self._settle(claimed, paced)
+            return
         incident, detections = await self._in_store(lambda: self._view(effect.incident_id))
         message = self._render(incident, effect.page, detections)
         status = incident.pages[effect.page, effect.channel]
@@ -199,9 +206,6 @@ class Sender:
         channel = self._channels.get(name)
         if channel is None:
             return Permanent(f"no channel {name} is set up")
-        wait_ms = self._wait_ms(name)
-        if wait_ms:
-            return Retryable(PACED, wait_ms, page.in_doubt)
         try:
             async with asyncio.timeout(self._send_within_s):
                 return await channel.send(page)

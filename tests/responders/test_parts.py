@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from sqlalchemy import Connection
 
 from responders import actions, policy
 from responders.effects import Delivered, Outcome, Permanent, Retryable
@@ -188,6 +193,25 @@ async def test_pages_that_wait_for_the_policys_pace_are_no_failure(sqlite_store:
     assert world.told(projections.incident(world.store, world.newest()))["terminal"] == 1, (
         "told late elsewhere"
     )
+
+
+async def test_of_pages_that_wait_for_their_turn_the_oldest_goes_first(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(sqlite_store, "[pacing]\nslack = 1\n[storm]\npages_a_minute = 100\n")
+    await world.see(4)
+    delays, reading = itertools.chain([0.1], itertools.repeat(0.0)), Store.reading
+
+    @contextmanager
+    def slow_for_the_first(store: Store) -> Iterator[Connection]:
+        time.sleep(next(delays))
+        with reading(store) as connection:
+            yield connection
+
+    monkeypatch.setattr(Store, "reading", slow_for_the_first)
+    await world.passes(60)
+    in_order = [row.incident_id for row in reversed(projections.incidents(world.store))]
+    assert [key.split(":")[1] for key in world.channels["slack"].got] == in_order[:2]
 
 
 async def test_a_part_works_again_only_once_and_unknown_parts_are_nothing(world: World) -> None:
