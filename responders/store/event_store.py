@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any, Final, TypeVar
 
 import stamina
@@ -160,14 +161,20 @@ def insert_new(connection: Connection, table: Table, **values: Any) -> bool:
 
 
 def events_of(connection: Connection, incident_id: str, until: datetime | None = None) -> list[IncidentEvent]:
-    """The incident's events in order, up to and including ``until``; none for an unknown incident."""
+    """The incident's events in order; none for an unknown incident. With ``until`` its log as it was then:
+    the longest beginning of it in which no event is later.
+
+    A clock may go back between two events, or one writer's be ahead of another's. What follows an event did
+    not happen before it, so it counts from the latest time so far on: nothing is shown that says of itself
+    to be later than ``until``, what had happened once has happened ever after, and it can be folded.
+    """
     rows = connection.execute(
         select(tables.events.c.event)
         .where(tables.events.c.incident_id == incident_id)
         .order_by(tables.events.c.version)
     ).scalars()
     events = [INCIDENT_EVENT.validate_json(row) for row in rows]
-    return events if until is None else [event for event in events if event.time <= until]
+    return events if until is None else list(takewhile(lambda event: event.time <= until, events))
 
 
 def events_between(connection: Connection, incident_id: str, first: int, last: int) -> list[IncidentEvent]:

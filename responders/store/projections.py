@@ -5,7 +5,7 @@ Everything here can be told from the log; `responders.store.rebuild` does so for
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
@@ -194,7 +194,11 @@ def incident(store: Store, incident_id: str, at: datetime | None = None) -> Inci
         known = bool(log) or bool(event_store.events_of(connection, incident_id))
     folded = fold(log)
     if folded is None:
-        why = f"{incident_id} was not open yet at {at:%Y-%m-%dT%H:%M:%SZ}" if known and at else ""
+        why = (
+            f"{incident_id} was not open yet at {at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+            if known and at
+            else ""
+        )
         raise ActionRefused(
             why or f"there is no incident {incident_id}: list them with watchkeeper incidents"
         )
