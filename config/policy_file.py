@@ -60,20 +60,21 @@ def place(text: str, name: str, keys: list[str]) -> str:
 
 def _what(model: type[BaseModel], error: ErrorDetails) -> str:
     if error["type"] == "extra_forbidden":
-        return _no_such_key(model, error["loc"])
+        meant = nearest_key(model, error["loc"])
+        return f"there is no such key{f': did you mean {meant}?' if meant else ' here'}"
     if error["type"] in _LISTS:
         return "must be a list, in [ ]"
     return error["msg"].removeprefix("Value error, ").lower()
 
 
-def _no_such_key(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+def nearest_key(model: type[BaseModel], loc: tuple[int | str, ...]) -> str | None:
+    """The key that was likely meant by the last one of ``loc``, which its section does not have."""
     section: type[BaseModel] | None = model
     for key in loc[:-1]:
         if isinstance(key, str) and section is not None and key in section.model_fields:
             section = _section_in(section.model_fields[key].annotation)
     keys = [] if section is None else [each.alias or key for key, each in section.model_fields.items()]
-    meant = difflib.get_close_matches(str(loc[-1]), keys, n=1)
-    return f"there is no such key{f': did you mean {meant[0]}?' if meant else ' here'}"
+    return next(iter(difflib.get_close_matches(str(loc[-1]), keys, n=1)), None)
 
 
 def _section_in(annotation: Any) -> type[BaseModel] | None:

@@ -5,6 +5,7 @@ Precedence: command line, ``WATCHKEEPER_*`` variables (``__`` between levels), t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,7 +19,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from config.environment import LEVEL, PREFIX, misnamed
 from config.errors import CorrectableError
+from config.policy_file import nearest_key
 from schemas.detection import Severity
 
 
@@ -145,8 +148,8 @@ class Settings(BaseSettings):
     """Everything a process is told from outside."""
 
     model_config = SettingsConfigDict(
-        env_prefix="WATCHKEEPER_",
-        env_nested_delimiter="__",
+        env_prefix=PREFIX,
+        env_nested_delimiter=LEVEL,
         env_ignore_empty=True,  # what .env leaves empty is not set
         extra="forbid",
         frozen=True,
@@ -177,8 +180,12 @@ def load(config: Path | None = None, **overrides: object) -> Settings:
     """Reads the settings; ``overrides`` (from the command line) win.
 
     Raises:
-        SettingsError: the file is missing or a value is wrong, with the key and what is expected.
+        SettingsError: the file is missing, or a value or a variable's name is wrong, with the key and what is
+        expected.
     """
+    wrong = misnamed(os.environ, Settings)
+    if wrong is not None:
+        raise SettingsError(wrong)
     if config is not None and not config.is_file():
         raise SettingsError(f"no settings file at {config}: give --config a TOML file that exists")
 
@@ -198,9 +205,13 @@ def load(config: Path | None = None, **overrides: object) -> Settings:
     try:
         return _FromFile(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        first = error.errors()[0]
+        # A mistyped key is why another one is missing.
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
-        what = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"].lower()
-        raise SettingsError(f"setting {key}: {what}; correct it and start again") from None
+        if first["type"] == "extra_forbidden":
+            meant = nearest_key(Settings, first["loc"])
+            hint = f"did you mean {meant}?" if meant else "correct it and start again"
+            raise SettingsError(f"setting {key}: there is no such setting; {hint}") from None
+        raise SettingsError(f"setting {key}: {first['msg'].lower()}; correct it and start again") from None
     except ValueError as error:  # a TOML file that does not parse
         raise SettingsError(f"{config} is not valid TOML: {error}") from None

@@ -79,10 +79,20 @@ def test_setting_with_a_wrong_value() -> None:
 
 
 def test_a_setting_that_there_is_not(tmp_path: Path) -> None:
-    for text in ("[pagerdury.oncall]\nrouting_key = 'x'", "[slack]\nchanel = '#ops'"):
+    meant = {
+        "[pagerdury.oncall]\nrouting_key = 'x'": "pagerduty",
+        "[slack]\nchanel = '#ops'": "channel",
+        "[pagerduty.oncall]\nroutingkey = 'x'": "routing_key",
+    }
+    for text, key in meant.items():
         (tmp_path / "settings.toml").write_text(text)
         line = _one_line("channels", "list", "--config", str(tmp_path / "settings.toml"))
-        assert "there is no such setting" in line
+        assert line.endswith(f"there is no such setting; did you mean {key}?")
+
+
+def test_a_variable_that_no_setting_has() -> None:
+    line = _one_line("channels", "list", env={"WATCHKEEPER_SLAK__BOT_TOKEN": "xoxb-1"})
+    assert "WATCHKEEPER_SLAK__BOT_TOKEN: did you mean WATCHKEEPER_SLACK__BOT_TOKEN?" in line
 
 
 def test_unknown_drill() -> None:
