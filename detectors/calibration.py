@@ -20,8 +20,8 @@ import msgspec
 
 from detectors.activity import CALIBRATION_BINS, Calibration
 from detectors.ledger import Ledger
+from detectors.rate_watch import RateSeries
 from detectors.slices import OTHER
-from detectors.watch import RateSeries
 
 MAX_SOURCES: Final = 2
 RANKS: Final = {"outcome": 1, "thumb": 2}

@@ -33,12 +33,13 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from detectors.alarm import Raised, Watching, standing_of
 from detectors.base import Standing
 from detectors.embeddings import MICRO, PROJECTIONS, EmbeddingSums, project
 from detectors.sequential import onsets
 from detectors.sequential.evidence import Floats, log_sum_exp, weigh
 from detectors.sequential.onsets import History, Reading, Spans
-from detectors.watch import Raised, Watch, Watching, standing_of
+from detectors.watch import Watch
 
 BLOCK: Final = 32
 SPANS: Final = Spans(horizon=256, memory=2_000, freeze=64, finest=1, resolution=4)

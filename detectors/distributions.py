@@ -41,12 +41,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.alarm import Raised, Watching, standing_of
 from detectors.base import Standing
 from detectors.bins import merge_bins
 from detectors.false_alarms import level
 from detectors.sequential.distribution import DistributionChange
 from detectors.sequential.onsets import Reading
-from detectors.watch import Raised, Watch, Watching, standing_of
+from detectors.watch import Watch
 
 Floats = NDArray[np.float64]
 GROUPS: Final = 12

@@ -17,9 +17,10 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from detectors.alarm import Raised
 from detectors.base import NOTHING, Detection, Window, WindowContext
 from detectors.indicators import read
-from detectors.watch import Raised, RateSeries, RateWatch
+from detectors.rate_watch import RateSeries, RateWatch
 from schemas.control import ControlState
 
 MEMORY: Final = 100.0

@@ -32,9 +32,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from detectors.alarm import Severity
 from detectors.false_alarms import level
 from detectors.seasonal import DAY_MS, HOUR_MS
-from detectors.watch import FADED, Severity
+from detectors.watch import FADED
 
 HORIZON_HOURS: Final = 120
 ALARM_HOURS: Final = 336

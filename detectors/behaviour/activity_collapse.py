@@ -31,12 +31,14 @@ from typing import ClassVar, Final
 import msgspec
 
 from detectors import volume
+from detectors.alarm import Raised, detection_of, worst
 from detectors.base import NOTHING, Detection, Standing, Window, WindowContext
 from detectors.indicators import of_moments
+from detectors.mean_watch import MeanSeries, MeanWatch
 from detectors.seasonal import DAY_MS, HOUR_MS
 from detectors.sequential.mean import MeanChange
 from detectors.sequential.onsets import Reading
-from detectors.watch import MeanSeries, MeanWatch, Raised, Watch, detection_of, worst
+from detectors.watch import Watch
 
 SERIES: Final = 2
 FORGOTTEN_MS: Final = 14 * DAY_MS

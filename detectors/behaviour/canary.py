@@ -28,10 +28,12 @@ from typing import ClassVar, Final, Literal
 import msgspec
 
 from detectors.activity import CallCounts
+from detectors.alarm import Raised
 from detectors.base import NOTHING, Detection, Standing, Window, WindowContext
+from detectors.rate_watch import RateSeries, RateWatch
 from detectors.sequential.onsets import Reading, Spans
 from detectors.sequential.rate import RateChange
-from detectors.watch import Raised, RateSeries, RateWatch, Watch
+from detectors.watch import Watch
 
 MAX_CANARIES: Final = 5
 KNOWN_RUNS: Final = 8

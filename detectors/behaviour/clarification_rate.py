@@ -26,10 +26,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
+from detectors.alarm import Raised
+from detectors.rate_watch import RateWatch
 from detectors.rates import RateDetector, RateState
 from detectors.sequential.onsets import Reading
 from detectors.sequential.rate import RateChange
-from detectors.watch import Raised, RateWatch, Watch
+from detectors.watch import Watch
 
 LEAST_RISE: Final = 0.15
 LEAST_BEFORE: Final = 0.05

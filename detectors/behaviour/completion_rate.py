@@ -21,11 +21,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
+from detectors.alarm import Raised
 from detectors.base import Window, WindowContext
+from detectors.rate_watch import RateWatch
 from detectors.rates import RateDetector, RateState
 from detectors.sequential.onsets import Reading
 from detectors.sequential.rate import RateChange
-from detectors.watch import Raised, RateWatch, Watch
+from detectors.watch import Watch
 from schemas.control import ControlState
 
 LEAST_FALL: Final = 0.1

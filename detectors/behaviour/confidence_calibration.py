@@ -33,12 +33,14 @@ from typing import ClassVar, Final
 import msgspec
 
 from detectors.activity import Calibration
+from detectors.alarm import detection_of, worst
 from detectors.base import NOTHING, Detection, Window, WindowContext
 from detectors.calibration import Told, expected_error, expected_wrong, make_room, row
 from detectors.ledger import note, split
+from detectors.rate_watch import RateWatch
 from detectors.sequential.onsets import Reading, Spans
 from detectors.sequential.rate import RateChange
-from detectors.watch import RateWatch, Watch, detection_of, worst
+from detectors.watch import Watch
 
 SEVERE: Final = 0.1
 WRONG: Final = RateChange("both", min_change=0.05, spans=Spans(4_000))

@@ -32,9 +32,9 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from detectors.alarm import detection_of, worst
 from detectors.base import NOTHING, Detection, Window, WindowContext
 from detectors.centroids import CentroidSeries, CentroidWatch
-from detectors.watch import detection_of, worst
 
 MAX_LABELS: Final = 2
 

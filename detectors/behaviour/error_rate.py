@@ -29,12 +29,14 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from detectors.activity import Activity
+from detectors.alarm import Raised
 from detectors.base import Window, WindowContext
+from detectors.rate_watch import RateWatch
 from detectors.rates import RateDetector, RateState
 from detectors.sequential.onsets import Reading
 from detectors.sequential.rate import RateChange
 from detectors.slices import dimensions
-from detectors.watch import Raised, RateWatch, Watch
+from detectors.watch import Watch
 
 LEAST_AFTER: Final = 0.05
 THROTTLED: Final = "throttling by "

@@ -29,16 +29,18 @@ from typing import ClassVar, Final
 import msgspec
 
 from detectors.activity import score_boundary
+from detectors.alarm import detection_of, worst
 from detectors.base import NOTHING, Detection, Window, WindowContext
 from detectors.distributions import Change, DistributionWatch, ValueSeries
 from detectors.indicators import EVALUATION
 from detectors.judge import Witnesses, doubts, witness
 from detectors.metric_watch import MetricSeries, MetricWatch
+from detectors.rate_watch import RateSeries, RateWatch
 from detectors.sequential.distribution import DistributionChange
 from detectors.sequential.onsets import Spans
 from detectors.sequential.rate import RateChange
 from detectors.slices import OTHER
-from detectors.watch import RateSeries, RateWatch, Watch, detection_of, worst
+from detectors.watch import Watch
 from schemas.control import ControlState
 
 STATIC_ANSWERS: Final = ControlState(mode="degrade", ladder="static")

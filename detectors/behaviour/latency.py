@@ -27,6 +27,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from detectors.activity import Activity
+from detectors.alarm import Raised, detection_of, worst
 from detectors.base import NOTHING, Detection, Window, WindowContext
 from detectors.bins import log_boundary
 from detectors.causes import CENTRE, Tools, slowest, slowness, why_slow
@@ -34,7 +35,6 @@ from detectors.distributions import Change, DistributionWatch, ValueSeries
 from detectors.indicators import read
 from detectors.ledger import Ledger, means, note, split
 from detectors.metric_watch import MetricSeries, MetricWatch
-from detectors.watch import Raised, detection_of, worst
 
 SMALLEST: Final = log(1.3)
 SEVERE: Final = log(2.0)

@@ -25,11 +25,13 @@ from typing import ClassVar
 
 import msgspec
 
+from detectors.alarm import Raised
 from detectors.base import NOTHING, Detection, Window, WindowContext
 from detectors.indicators import read
+from detectors.rate_watch import RateSeries, RateWatch
 from detectors.sequential.onsets import Reading
 from detectors.sequential.rate import RateChange
-from detectors.watch import Raised, RateSeries, RateWatch, Watch
+from detectors.watch import Watch
 from schemas.control import ControlState
 
 STATIC_ANSWERS = ControlState(mode="degrade", ladder="static")

@@ -25,12 +25,12 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from detectors.alarm import worst
 from detectors.base import NOTHING, Standing, Window, WindowContext, name_hash
 from detectors.burn_rate import Burning, judge, severity, share, take, worst_rule
 from detectors.false_alarms import level
 from detectors.objectives import CHANCE, Objective, described, log_evidence, observed
 from detectors.trailing import DAY_MS
-from detectors.watch import worst
 from schemas.detection import Detection
 
 RANKS: Final = {None: 0, "warning": 1, "critical": 2}

@@ -24,8 +24,8 @@ import msgspec
 from detectors.activity import CallCounts
 from detectors.bounded import rank
 from detectors.objectives import log_evidence
+from detectors.rate_watch import RateSeries
 from detectors.slices import OTHER
-from detectors.watch import RateSeries
 
 MAX_PROVIDERS: Final = 8
 MAX_CALLERS: Final = 64

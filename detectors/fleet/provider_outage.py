@@ -31,10 +31,12 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from detectors.alarm import Raised
 from detectors.base import Window, WindowContext
 from detectors.fleet.callers import Used, failing, listed, place_of, take, working_without
+from detectors.rate_watch import RateWatch
 from detectors.sequential.rate import RateChange
-from detectors.watch import Raised, RateWatch, Watch
+from detectors.watch import Watch
 from detectors.windows import ProviderCalls
 from schemas.control import EVERY_AGENT
 from schemas.detection import Detection

@@ -8,10 +8,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from detectors.mean_watch import MeanSeries, MeanWatch
+from detectors.rate_watch import RateSeries, RateWatch
 from detectors.sequential.mean import MeanChange
 from detectors.sequential.onsets import Reading
 from detectors.sequential.rate import RateChange
-from detectors.watch import SETTLED, MeanSeries, MeanWatch, RateSeries, RateWatch, Watch
+from detectors.watch import SETTLED, Watch
 
 STEP = 10
 FRAME_MS = 60_000
