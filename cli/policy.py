@@ -46,7 +46,6 @@ def check(file: PolicyFile = None, config: Config = None, as_json: Json = False)
     policy, settings = _policy(file, config), settings_from(config)
     must_know(policy, settings, file)
     path = file or settings.policy
-    _must_be_detectors(policy, path)
     for doubt in never_decide(policy):
         say(f"{path}: {doubt}")
     if as_json:
@@ -64,18 +63,6 @@ def check(file: PolicyFile = None, config: Config = None, as_json: Json = False)
     stdout.print(
         f"{name}: usable ({', '.join(f'{count} {what}' for what, count in counts.items() if count)})"
     )
-
-
-def _must_be_detectors(policy: Policy, path: Path | None) -> None:
-    """Raises PolicyError, with file and line, for a detector that there is not: its rule fits nothing."""
-    from config import policy_file
-    from responders.policy.doubts import no_detectors
-
-    wrong = no_detectors(policy)
-    if path is not None and wrong:
-        keys, what = wrong[0]
-        text = policy_file.read(path)
-        raise policy_file.PolicyError(f"{policy_file.place(text, str(path), list(keys))}: {what}")
 
 
 @app.command()
@@ -101,16 +88,16 @@ def explain(
     """What the policy says about a detection: who is told when, and what is done."""
     from responders.channels import opening as channels
     from responders.containment import TargetError, parse_target
-    from responders.policy.doubts import known
     from responders.policy.explain import explain as said_of
     from responders.policy.explain import supposed
+    from responders.policy.section import no_detector
     from schemas.control import ControlState
 
     try:
         about = parse_target(target)
     except TargetError as error:
         raise UserError(str(error)) from None
-    wrong = known(detector)
+    wrong = no_detector(detector)
     if wrong is not None:
         raise UserError(wrong)
     now = at or datetime.now(UTC)

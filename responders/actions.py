@@ -33,6 +33,7 @@ from responders.decide import (
 from responders.handle import Responder, Silenced
 from responders.incident import Incident
 from responders.policy import Policy
+from responders.policy.section import no_detector
 from responders.store.event_store import Store
 from responders.store.migrations import upgrade
 from schemas.control import EVERY_AGENT, EVERY_TENANT, ControlState, Rung, Target
@@ -112,6 +113,9 @@ def silence(
     """
     if not 0 < minutes <= LONGEST_SILENCE_MINUTES:
         raise ActionRefused(f"a silence of {minutes:g} minutes: give 1 to {LONGEST_SILENCE_MINUTES}")
+    unknown = None if detector is None else no_detector(detector)
+    if unknown is not None:
+        raise ActionRefused(unknown)
     until = responder.clock() + timedelta(minutes=minutes)
     if _INCIDENT.match(what.strip()):
         responder.act(_typed(what), person, Silence(until, reason))

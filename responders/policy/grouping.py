@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from responders.policy.section import Match, Minutes, Names, Seconds, Section, named
+from responders.policy.section import Detectors, Match, Minutes, Names, Seconds, Section, named
 from schemas.control import EVERY_AGENT, Mode
 from schemas.detection import Detection
 
@@ -67,8 +67,8 @@ class Inhibit(Section):
     A consequence that comes first waits ``wait_seconds`` with its page for the source to show.
     """
 
-    source: Annotated[Names, Field(min_length=1)]
-    targets: Annotated[Names, Field(min_length=1)]
+    source: Annotated[Detectors, Field(min_length=1)]
+    targets: Annotated[Detectors, Field(min_length=1)]
     suggests: frozenset[Mode | Literal["nothing"]] | None = None
     agents: Names | None = None
     tenants: Names | None = None

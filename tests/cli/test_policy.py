@@ -178,6 +178,9 @@ def test_what_a_person_says_is_kept(tmp_path: Path) -> None:
         return result.stdout
 
     run("db", "upgrade")
+    mistyped = invoke("silence", "billing", "--detector", "tool_lop", "--data-dir", str(tmp_path))
+    assert (mistyped.returncode, mistyped.stdout) == (1, "")
+    assert "did you mean 'tool_loop'?" in mistyped.stderr
     assert "billing is silent until" in run(
         "silence", "billing", "--minutes", "30", "--detector", "tool_loop"
     )

@@ -88,6 +88,19 @@ def test_a_channel_that_nobody_has_set_up_refuses_the_file(world: World) -> None
     )
 
 
+def test_a_name_that_no_detector_has_refuses_the_file(world: World) -> None:
+    world.write("[storm]\npages_a_minute = 3\n\n[[severity]]\ndetectors = ['tool_lop']\nto = 'info'\n")
+    with capture_logs() as logged:
+        world.watch.look()
+    assert pages_a_minute(world) == 7, "the last good policy stays"
+    assert world.watch.problem == (
+        f"{world.file}:5: severity.0.detectors: there is no detector 'tool_lop': did you mean 'tool_loop'?"
+    )
+    assert [entry["reason"] for entry in logged] == [world.watch.problem]
+    with pytest.raises(policy.PolicyError, match="did you mean 'tool_loop'"):
+        actions.installation_policy(world.settings)
+
+
 def test_a_file_that_is_gone_or_half_written_changes_nothing(world: World) -> None:
     world.file.unlink()
     with capture_logs() as logged:
@@ -173,11 +186,11 @@ async def test_it_is_looked_at_by_itself_and_at_once_when_asked(world: World) ->
     look.set()
     await _until(lambda: pages_a_minute(world) == 5)
     stop.set()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(1.5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - a file's change has no event
             await asyncio.sleep(0.01)
 
