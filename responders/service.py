@@ -56,9 +56,15 @@ ACKS_AT_ONCE: Final = 50
 """Everybody answers a global stop: a transaction each would keep the CPU and the disk from those it stops."""
 
 UNHEARD_S: Final = 15.0
+"""On top of what the one who hears allows itself."""
 UNSTORED_S: Final = 20.0
 """A database that fails over is back by then."""
-"""On top of what the one who hears allows itself."""
+STUCK_S: Final = 5.0
+"""Longer than the longest transaction. A store that a frozen process has locked gives no error for long."""
+STUCK: Final = (
+    "the store does not answer (another process has locked it and does not go on, or the database hangs):"
+    " look for what has it open"
+)
 
 UNHEARD: Final = "the topic is gone, forbidden, or its broker does not answer"
 LONGEST_WAIT_S: Final = 10.0
@@ -238,9 +244,10 @@ async def _watch_store(
     """A store that takes nothing keeps everything else from being told: people are, past it."""
     watched, reason, began, told = Watched(UNSTORED_S), "", responder.clock(), past_the_store.Told()
     while not stop.is_set():
-        match watched.see(works=not work.waiting):
+        stuck = responder.store.stuck_s() >= STUCK_S
+        match watched.see(works=not work.waiting and not stuck):
             case "fails":
-                reason, began = work.reason, responder.clock()
+                reason, began = work.reason if work.waiting else STUCK, responder.clock()
                 told = await past_the_store.tell(opened, responder.policy, reason, began)
             case "works" if told:
                 await past_the_store.over(told, reason, began)

@@ -39,6 +39,7 @@ from responders.incident import Incident, apply
 from responders.store import outbox, tables
 from responders.store.database import READ, StoreError, make_engine, memory_engine
 from responders.store.folds import KEY, Fold, Folds, FoldsSeen
+from responders.store.progress import Progress
 from schemas.base import epoch_ms, whole_ms
 from schemas.detection import Detection
 from schemas.incident import INCIDENT_EVENT, IncidentEvent
@@ -83,6 +84,7 @@ class Store:
         self._engine = engine
         self._turn = Turn() if engine.dialect.name == "sqlite" else nullcontext()
         self._folds = Folds()
+        self._progress = Progress()
 
     @classmethod
     def open(cls, url: str) -> Store:
@@ -112,9 +114,13 @@ class Store:
         for attempt in stamina.retry_context(
             on=Conflict, attempts=50, timeout=60, wait_initial=0.002, wait_max=0.2, wait_jitter=0.01
         ):
-            with attempt:
+            with attempt, self._progress.transaction():
                 return self._once(work)
         raise AssertionError("a retry context ends by returning or raising")
+
+    def stuck_s(self) -> float:
+        """For how long transactions have waited for the database while it answered none."""
+        return self._progress.stuck_s()
 
     def _once(self, work: Callable[[Connection], T]) -> T:
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import timedelta
 
 import aiohttp
@@ -21,8 +23,9 @@ from responders.service import Work
 from responders.slack.channel import SlackChannel
 from responders.store.database import StoreError
 from responders.store.event_store import Store
+from responders.store.progress import Progress
 from tests.responders.test_sender import until
-from tests.responders.world import START, Clock
+from tests.responders.world import START, Clock, detection
 
 WHY = "the store does not answer (database or disk is full): check the database and its disk"
 
@@ -86,29 +89,71 @@ async def test_everybody_and_the_fallback_are_told_whoever_fails() -> None:
     assert set(told) == {"desk", "terminal"}
 
 
+@pytest.mark.parametrize(("patience_s", "pages"), [(0.1, 1), (3_600.0, 0)], ids=["long", "short"])
 async def test_an_outage_is_told_when_it_lasts_and_a_short_one_is_not(
-    sqlite_store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    patience_s: float, pages: int, sqlite_store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "UNSTORED_S", 0.3)
+    monkeypatch.setattr(service, "UNSTORED_S", patience_s)
     monkeypatch.setattr(service, "_pause", lambda *_: asyncio.sleep(0.02))
     desk, work, stop = Kept("desk"), Work(), asyncio.Event()
     responder = Responder(sqlite_store, DEFAULT.with_channels("desk"), clock)
-    broken = True
+    broken, tried = True, 0
 
     async def step() -> int:
+        nonlocal tried
+        tried += 1
         if broken:
             raise StoreError(WHY)
         return 1
 
     watching = asyncio.ensure_future(service._watch_store(stop, responder, {"desk": desk}, work))
     waiting = asyncio.ensure_future(service._patiently(stop, step, work))
-    await asyncio.sleep(0.1)
-    assert (work.waiting, desk.pages) == (1, {})
-    await until(lambda: len(desk.pages) == 1)
+    await until(lambda: tried >= 10 and len(desk.pages) == pages)
+    assert work.waiting == 1
     broken = False
     assert await waiting == 1
-    await until(lambda: len(desk.said) == 1)
+    await until(lambda: len(desk.said) == pages)
     assert work.waiting == 0
     stop.set()
     await watching
-    assert len(desk.pages) == 1
+    assert len(desk.pages) == pages
+
+
+async def test_a_store_that_is_locked_is_told_while_its_writers_still_wait(
+    sqlite_url: str, sqlite_store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's writers wait for a frozen one in silence, and a database that hangs gives no error either."""
+    monkeypatch.setattr(service, "STUCK_S", 0.1)
+    monkeypatch.setattr(service, "UNSTORED_S", 0.2)
+    monkeypatch.setattr(service, "_pause", lambda *_: asyncio.sleep(0.02))
+    desk, work, stop = Kept("desk"), Work(), asyncio.Event()
+    responder = Responder(sqlite_store, DEFAULT.with_channels("desk"), clock)
+    watching = asyncio.ensure_future(service._watch_store(stop, responder, {"desk": desk}, work))
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writing = asyncio.ensure_future(asyncio.to_thread(responder.detection, detection()))
+        await until(lambda: len(desk.pages) == 1)
+        assert not writing.done()
+        assert "another process" in str([page.blocks for page in desk.pages.values()])
+        other.execute("ROLLBACK")
+    assert await writing is not None
+    await until(lambda: len(desk.said) == 1)
+    stop.set()
+    await watching
+
+
+def test_only_a_transaction_that_the_store_has_answered_is_progress() -> None:
+    now = 0.0
+    progress = Progress(lambda: now)
+    with progress.transaction():
+        now = 10.0
+        assert progress.stuck_s() == 10.0
+        with pytest.raises(ValueError, match="no"), progress.transaction():
+            raise ValueError("no")
+        assert progress.stuck_s() == 0.0, "who decides against it has been answered"
+        now = 30.0
+        with pytest.raises(StoreError), progress.transaction():
+            raise StoreError(WHY)
+        assert progress.stuck_s() == 20.0
+    now = 60.0
+    assert progress.stuck_s() == 0.0, "nobody waits"

@@ -27,7 +27,7 @@ from responders.store.event_store import Store
 from responders.store.outbox import LEASE_MS, RENEW_MS
 from tests.responders.world import Clock, KeptBus, detection
 
-SOON_S = 5.0
+SOON_S = 60.0
 INCIDENTS = 12
 
 
