@@ -6,7 +6,7 @@ over shifts that are normal around none (Wang and Ramdas, "Anytime-valid t-tests
 e-values is one whatever depends on what, so the average over projections stays valid, and so does its
 Shiryaev-Roberts sum over onsets (`detectors.sequential.onsets`). The variance is that of successive blocks
 (von Neumann, 1941), which a shift does not enlarge; topics come in runs of blocks, so that blocks count for
-fewer by how much further apart longer runs lie than that (as in `detectors.distributions`).
+fewer by how much further apart longer runs lie than that (as in `detectors.alikeness`).
 
 An hour in which all ask about one thing moves the centroid, too, and passes. So a drift is told of once it is
 `LASTING_MS` old and the latest embeddings still lie at least halfway; critical is one of a day.

@@ -31,7 +31,7 @@ import msgspec
 from detectors.activity import score_boundary
 from detectors.alarm import detection_of, worst
 from detectors.base import NOTHING, Detection, Window, WindowContext
-from detectors.distributions import Change, DistributionWatch, ValueSeries
+from detectors.distributions import DistributionWatch
 from detectors.indicators import EVALUATION
 from detectors.judge import Witnesses, doubts, witness
 from detectors.metric_watch import MetricSeries, MetricWatch
@@ -40,6 +40,7 @@ from detectors.sequential.distribution import DistributionChange
 from detectors.sequential.onsets import Spans
 from detectors.sequential.rate import RateChange
 from detectors.slices import OTHER
+from detectors.value_series import Change, ValueSeries
 from detectors.watch import Watch
 from schemas.control import ControlState
 

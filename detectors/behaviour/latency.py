@@ -31,10 +31,11 @@ from detectors.alarm import Raised, detection_of, worst
 from detectors.base import NOTHING, Detection, Window, WindowContext
 from detectors.bins import log_boundary
 from detectors.causes import CENTRE, Tools, slowest, slowness, why_slow
-from detectors.distributions import Change, DistributionWatch, ValueSeries
+from detectors.distributions import DistributionWatch
 from detectors.indicators import read
 from detectors.ledger import Ledger, means, note, split
 from detectors.metric_watch import MetricSeries, MetricWatch
+from detectors.value_series import Change, ValueSeries
 
 SMALLEST: Final = log(1.3)
 SEVERE: Final = log(2.0)

@@ -29,8 +29,9 @@ import msgspec
 
 from detectors.base import NOTHING, Detection, Window, WindowContext
 from detectors.bins import LENGTH_BIN_TOKENS, length_boundary
-from detectors.distributions import GROUPS, Change, DistributionWatch, ValueSeries
+from detectors.distributions import GROUPS, DistributionWatch
 from detectors.sequential.distribution import DistributionChange
+from detectors.value_series import Change, ValueSeries
 
 DIVERGENCE: Final = 0.15
 SEVERE_RATIO: Final = 2.0
