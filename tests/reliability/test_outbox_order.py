@@ -1,11 +1,19 @@
-"""Reliability 18: transactions commit in another order than they took their row's number; none is skipped."""
+"""Reliability 18: transactions commit in another order than they took their row's number, or are taken back;
+no row of the outbox is skipped, none is carried out twice, and those of a lane follow each other.
+
+On SQLite writers wait for each other, so numbers and commits have one order; the rest holds on both.
+"""
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections import Counter
+import threading
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field
 from functools import partial
 
 import pytest
@@ -21,8 +29,13 @@ ROWS = count(300, 1_000)
 AT_ONCE = 20
 LANES = 40
 NOW_MS = 1_772_334_000_000
+WRITERS = 4
+CLAIMERS = 2
+TAKEN_BACK = 0.2
+BUSY = 0.05
+LOOK_EVERY_S = 0.005
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(600)]  # SQLite too belongs to the tests of real parts
 
 
 @pytest.fixture
@@ -59,6 +72,13 @@ def settle(claimed: outbox.Claimed, outcome: Outcome, connection: Connection) ->
     return outbox.settle(connection, claimed, outcome, NOW_MS)
 
 
+def statuses(store: Store) -> dict[str, int]:
+    """How many rows there are of each."""
+    with store.reading() as connection:
+        rows = connection.execute(text("SELECT status, count(*) AS number FROM outbox GROUP BY status")).all()
+    return {row.status: row.number for row in rows}
+
+
 @pytest.mark.parametrize("seed", range(count(1, 20)))
 def test_no_row_is_skipped_whatever_the_order_of_commits(
     seed: int, engine: Engine, postgres_url: str
@@ -70,7 +90,7 @@ def test_no_row_is_skipped_whatever_the_order_of_commits(
     def carry_out() -> int:
         claims = store.transact(lambda connection: outbox.claim(connection, NOW_MS, 7))
         for each in claims:
-            again = chance.random() < 0.05
+            again = chance.random() < BUSY
             outcome = Retryable("busy", after_ms=0) if again else Delivered()
             assert store.transact(partial(settle, each, outcome))
             carried[each.row_id] += not again
@@ -94,7 +114,114 @@ def test_no_row_is_skipped_whatever_the_order_of_commits(
     assert skipped_by_a_cursor > ROWS / 4, "the commits were hardly inverted"
     assert set(carried.values()) == {1}
     assert len(carried) == ROWS
-    with store.reading() as connection:
-        left = connection.execute(text("SELECT count(*) FROM outbox WHERE status <> 'done'")).scalar_one()
-    assert left == 0
+    assert statuses(store) == {"done": ROWS}
     store.close()
+
+
+class TakenBackError(Exception):
+    pass
+
+
+@dataclass
+class Traffic:
+    """Writers and claimers on one database, each with a store of its own as processes have."""
+
+    url: str
+    seed: int
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    lanes: dict[int, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
+    committed: dict[int, int] = field(default_factory=dict)
+    """By row, its lane."""
+    tried: list[int] = field(default_factory=list)
+    """Rows in the order in which they were carried out, well or not."""
+    carried: Counter[int] = field(default_factory=Counter)
+    taken_back: Counter[str] = field(default_factory=Counter)
+    written: threading.Event = field(default_factory=threading.Event)
+
+    def write(self, writer: int) -> None:
+        chance = random.Random(f"{self.seed}/writer/{writer}")
+        with closing(Store.open(self.url)) as store:
+            for number in range(writer, ROWS, WRITERS):
+                lane = chance.randrange(LANES)
+                # Who writes for an incident has it locked until the end, and with it its lanes.
+                with self.lanes[lane]:
+                    while chance.random() < TAKEN_BACK:
+                        self._put(store, number, lane, fails=True)
+                    self._put(store, number, lane)
+
+    def _put(self, store: Store, number: int, lane: int, *, fails: bool = False) -> None:
+        def work(connection: Connection) -> int:
+            row_id = put_in(connection, number, lane)
+            if fails:
+                raise TakenBackError
+            return row_id
+
+        with suppress(TakenBackError):
+            row_id = store.transact(work)
+            with self.lock:
+                self.committed[row_id] = lane
+            return
+        with self.lock:
+            self.taken_back["row"] += 1
+
+    def carry_out(self, claimer: int) -> None:
+        """Until there is nothing left, and nobody writes any more."""
+        chance = random.Random(f"{self.seed}/claimer/{claimer}")
+        turns = itertools.count()
+        with closing(Store.open(self.url)) as store:
+            while True:
+                ended = self.written.wait(LOOK_EVERY_S)
+                claims = self._claim(store, turns)
+                for each in claims:
+                    self._try(store, each, chance)
+                if ended and not claims and not statuses(store).keys() - {"done"}:
+                    return
+
+    def _claim(self, store: Store, turns: Iterator[int]) -> list[outbox.Claimed]:
+        """Of the claims that find something the first is taken back, and every fifth after it."""
+
+        def work(connection: Connection) -> list[outbox.Claimed]:
+            claims = outbox.claim(connection, NOW_MS, 7)
+            if claims and next(turns) % 5 == 0:
+                raise TakenBackError
+            return claims
+
+        with suppress(TakenBackError):
+            return store.transact(work)
+        with self.lock:
+            self.taken_back["claim"] += 1
+        return []
+
+    def _try(self, store: Store, claimed: outbox.Claimed, chance: random.Random) -> None:
+        again = chance.random() < BUSY
+        with self.lock:
+            self.tried.append(claimed.row_id)
+            self.carried[claimed.row_id] += not again
+        outcome = Retryable("busy", after_ms=0) if again else Delivered()
+        assert store.transact(partial(settle, claimed, outcome)), "another one had it too"
+
+
+@pytest.mark.parametrize("seed", range(count(1, 10)))
+def test_no_row_is_skipped_or_carried_twice_whoever_writes_claims_and_takes_back(
+    seed: int, database: str
+) -> None:
+    traffic = Traffic(database, seed)
+    with ThreadPoolExecutor(WRITERS + CLAIMERS) as pool:
+        claimers = [pool.submit(traffic.carry_out, each) for each in range(CLAIMERS)]
+        try:
+            list(pool.map(traffic.write, range(WRITERS)))
+        finally:
+            traffic.written.set()
+        for each in claimers:
+            each.result()
+    assert len(traffic.committed) == ROWS
+    assert traffic.carried == dict.fromkeys(traffic.committed, 1), (
+        "each row that was committed once, and no other"
+    )
+    for lane in range(LANES):
+        tried = [row for row in traffic.tried if traffic.committed[row] == lane]
+        assert tried == sorted(tried), "the rows of a lane one after the other"
+    assert traffic.taken_back["row"] > ROWS * TAKEN_BACK / 2, traffic.taken_back
+    assert traffic.taken_back["claim"] > 0
+    with closing(Store.open(database)) as store:
+        assert statuses(store) == {"done": ROWS}
