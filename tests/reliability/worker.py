@@ -18,7 +18,7 @@ from tests.integration.parts.process import Child
 from tests.reliability.workload import LATENESS_MS, PARTITIONS, WINDOW_MS
 
 SESSION_TIMEOUT_MS = 2_000
-READY_TIMEOUT_S = 45.0
+READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
 """How long the worker may take to end after SIGTERM."""
 
