@@ -13,7 +13,18 @@ from responders.incident import fold
 from responders.pages.page import render as render_page
 from responders.store.projections import IncidentView
 
-_STEPS = ("requested", "issued", "delivered", "applied", "verified", "disobeyed", "released")
+_STEPS = (
+    "proposed",
+    "denied",
+    "unanswered",
+    "requested",
+    "issued",
+    "delivered",
+    "applied",
+    "verified",
+    "disobeyed",
+    "released",
+)
 
 
 def render(view: IncidentView) -> RenderableType:
@@ -33,6 +44,8 @@ def _proof(view: IncidentView) -> Table:
     for held in view.containments:
         times = ((step, getattr(held, f"{step}_at")) for step in _STEPS)
         proof = "\n".join(f"{_clock(at)} {step}" for step, at in times if at is not None)
+        if held.answer_until is not None and held.denied_at is None and held.unanswered_at is None:
+            proof += f"\n{_clock(held.answer_until)} answer due"
         table.add_row(held.target.key, held.wanted.mode, proof)
     return table
 

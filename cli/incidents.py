@@ -78,9 +78,22 @@ def _listed(rows: Sequence[IncidentRow]) -> Table:
             f"{row.opened_at:%m-%d %H:%M:%S}",
             _SIGNS[row.severity],
             f"{row.state}{held}",
-            Text(f"{row.headline}\n{row.tenant}/{row.agent}"),
+            Text(f"{row.headline}\n{row.tenant}/{row.agent}").append(_asks(row), style="yellow"),
         )
     return table
+
+
+def _asks(row: IncidentRow) -> str:
+    """What waits for a person's yes or no, and until when; empty when nothing does."""
+    from responders.containment import describe
+
+    lines = []
+    for each in row.approvals:
+        when = "" if each.until is None else f", until {each.until:%m-%d %H:%M:%S}"
+        if each.unanswered_at is not None:
+            when = ", which nobody has answered"
+        lines.append(f"\nwaits for approval: {describe(each.proposal)} ({each.target.key}){when}")
+    return "".join(lines)
 
 
 def _precision(config: Path | None, data_dir: Path | None, as_json: bool) -> None:

@@ -54,11 +54,13 @@ class Containment:
     command_id: str | None = None
     enforcement_point: str | None = None
     refusal: str | None = None
+    refused_by: str | None = None
     undeliverable: str | None = None
     residual: int | None = None
     residual_named: tuple[tuple[str, int], ...] = ()
     proposed_at: datetime | None = None
     proposed_version: int | None = None
+    answer_until: datetime | None = None
     denied_at: datetime | None = None
     denied_by: str | None = None
     unanswered_at: datetime | None = None
@@ -466,6 +468,7 @@ def _wanted(
             proposal=data.state,
             proposed_at=event.time,
             proposed_version=event.version,
+            answer_until=data.until,
             denied_at=None,
             denied_by=None,
             unanswered_at=None,
@@ -482,6 +485,8 @@ def _wanted(
         proposal=before.proposal,
         proposed_at=before.proposed_at,
         proposed_version=before.proposed_version,
+        answer_until=before.answer_until,
+        unanswered_at=before.unanswered_at,
     )
 
 
@@ -499,10 +504,13 @@ def _proved(before: Containment, data: _ContainmentFact, event: IncidentEvent) -
         case log.ContainmentUndeliverable():
             changes = {"undeliverable": data.reason, "undeliverable_at": event.time}
         case log.ContainmentApplied():
-            first = before.applied_at is None
-            changes = {"applied_at": event.time, "enforcement_point": data.enforcement_point} if first else {}
+            changes = _applied(before, data, event)
         case log.ContainmentRefused():
-            changes = {"refused_at": event.time, "refusal": data.reason}
+            changes = {
+                "refused_at": event.time,
+                "refusal": data.reason,
+                "refused_by": data.enforcement_point,
+            }
         case log.ContainmentUnconfirmed():
             changes = {"unconfirmed_at": event.time}
         case log.ContainmentVerified():
@@ -515,6 +523,16 @@ def _proved(before: Containment, data: _ContainmentFact, event: IncidentEvent) -
         case _:
             raise IllegalTransition(f"{event.event_id}: {data.type} proves nothing")
     return replace(before, **changes)
+
+
+def _applied(before: Containment, data: log.ContainmentApplied, event: IncidentEvent) -> dict[str, Any]:
+    """The first one who obeys counts; whoever refused before does no longer."""
+    changes: dict[str, Any] = {}
+    if before.applied_at is None:
+        changes = {"applied_at": event.time, "enforcement_point": data.enforcement_point}
+    if data.enforcement_point == before.refused_by:
+        changes |= {"refused_at": None, "refusal": None, "refused_by": None}
+    return changes
 
 
 def _named(data: log.ContainmentDisobeyed | log.ContainmentResidual) -> tuple[tuple[str, int], ...]:

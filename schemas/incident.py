@@ -187,12 +187,13 @@ class _OfCommand(_OfTarget):
 
 
 class ContainmentProposed(_OfTarget):
-    """What would have been done under ``shadow``, or waits for a person under ``approve``."""
+    """What would have been done under ``shadow``, or waits for a person under ``approve``: ``until`` then."""
 
     type: Literal["containment_proposed"] = "containment_proposed"
     state: ControlState
     trust: Literal["shadow", "approve"]
     reason: ShortText
+    until: Utc | None = None
 
 
 class ContainmentDenied(_OfTarget):

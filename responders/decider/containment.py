@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from responders import effects
 from responders.containment import combine, covers, describe
@@ -23,9 +24,15 @@ from responders.incident import Containment, Incident, allowed
 from responders.pages import wording
 from responders.policy import target_of
 from schemas import incident as log
-from schemas.control import EVERY_AGENT, EVERY_TENANT, ControlState, Target
+from schemas.control import EVERY_AGENT, EVERY_TENANT, ControlAck, ControlState, Target
 from schemas.detection import Detection
 from schemas.incident import Actor, Trust
+
+OUTSIDE: Final = "http:"
+"""What the name of a point outside the agent begins with: it sees only what goes through it."""
+
+UNHEARD: Final = timedelta(seconds=20)
+"""So long after an order a call is noticed of an agent whose own gate has not answered."""
 
 
 def disobeyed(draft: Draft, detection: Detection) -> None:
@@ -61,7 +68,8 @@ def suggested(draft: Draft, detection: Detection) -> None:
         wanted = combine([held.wanted, state])
         if wanted == combine([held.wanted]):
             return
-    if held is not None and held.released_at is not None and detection.time <= held.released_at:
+    let_run_at = [draft.around.let_run_at, None if held is None else held.released_at]
+    if any(at is not None and detection.time <= at for at in let_run_at):
         return  # seen before a person let it run again
     if trust == "automatic":
         draft.contain(target, wanted, detection.summary, detection_id=detection.detection_id)
@@ -77,11 +85,17 @@ def _asks_more(held: Containment, wanted: ControlState) -> bool:
 def _propose(draft: Draft, target: Target, state: ControlState, trust: Trust, detection: Detection) -> None:
     """Said under shadow; asked under approve, on a page of its own when the first one is out already."""
     assert trust != "automatic"
-    draft.add(log.ContainmentProposed(target=target, state=state, trust=trust, reason=detection.summary))
+    minutes = draft.policy.containment.approval_minutes
+    until = draft.now + timedelta(minutes=minutes) if trust == "approve" else None
+    draft.add(
+        log.ContainmentProposed(
+            target=target, state=state, trust=trust, reason=detection.summary, until=until
+        )
+    )
     if trust != "approve":
         return
     version = draft.incident.version
-    draft.timer("approval", target, version, draft.policy.containment.approval_minutes * 60_000)
+    draft.timer("approval", target, version, minutes * 60_000)
     if any(status.requested_at < draft.now for status in draft.incident.pages.values()):
         name = wording.name_of(target.agent)
         tell_anyway(draft, f"approval:{version}", f"May the engine order {name} to {describe(state)}?")
@@ -89,32 +103,54 @@ def _propose(draft: Draft, target: Target, state: ControlState, trust: Trust, de
 
 def on_ack(draft: Draft, given: AckSeen) -> None:
     held = _held(draft.incident, given.target)
-    if held is None or held.epoch is None or given.ack.epoch < held.epoch or held.state != "requested":
+    if held is None or held.epoch is None or given.ack.epoch < held.epoch:
         return
-    ack, point = given.ack, given.ack.enforcement_point
-    if ack.result == "applied":
-        if held.delivered_at is None:  # whoever was to note it is gone, or slower than the gate
-            draft.add(log.ContainmentDelivered(target=held.target, epoch=held.epoch))
-        draft.add(
-            log.ContainmentApplied(
-                target=held.target, epoch=held.epoch, enforcement_point=point, time_applied=ack.time
-            ),
-            Actor(kind="gate", name=point),
-        )
-        draft.timer("verify", held.target, held.epoch, draft.policy.containment.verify_quiet_ms)
+    if given.ack.result == "applied":
+        _obeyed(draft, held, given.ack)
     elif held.refused_at is None:
-        reason = ack.reason or "no reason given"
-        draft.add(
-            log.ContainmentRefused(
-                target=held.target, epoch=held.epoch, enforcement_point=point, reason=reason
-            ),
-            Actor(kind="gate", name=point),
-        )
-        tell_anyway(
-            draft,
-            f"refused:{held.command_id}",
-            f"{_name(held)} refused to {describe(held.wanted)}: {reason}",
-        )
+        _refused(draft, held, given.ack)
+
+
+def _obeyed(draft: Draft, held: Containment, ack: ControlAck) -> None:
+    """The first one who obeys, or one who would not before."""
+    assert held.epoch is not None
+    if held.state != "requested" and held.refused_by != ack.enforcement_point:
+        return
+    if held.delivered_at is None:  # whoever was to note it is gone, or slower than the gate
+        draft.add(log.ContainmentDelivered(target=held.target, epoch=held.epoch))
+    draft.add(
+        log.ContainmentApplied(
+            target=held.target,
+            epoch=held.epoch,
+            enforcement_point=ack.enforcement_point,
+            time_applied=ack.time,
+        ),
+        Actor(kind="gate", name=ack.enforcement_point),
+    )
+    if held.state == "requested":
+        draft.timer_at("verify", held.target, held.epoch, _watched_by(draft, held, ack.enforcement_point))
+
+
+def _watched_by(draft: Draft, held: Containment, point: str) -> datetime:
+    """When it has been quiet long enough. Of an agent whose own gate has not answered a call is noticed only
+    a while after the order: behind a point outside it, and of everybody but the first who answers.
+    """
+    watched = draft.now
+    if point.startswith(OUTSIDE) or held.target.agent == EVERY_AGENT:
+        watched = max(watched, (held.issued_at or watched) + UNHEARD)
+    return watched + timedelta(milliseconds=draft.policy.containment.verify_quiet_ms)
+
+
+def _refused(draft: Draft, held: Containment, ack: ControlAck) -> None:
+    """Told, also when others obey: it may be one of many that goes on."""
+    assert held.epoch is not None
+    point, reason = ack.enforcement_point, ack.reason or "no reason given"
+    draft.add(
+        log.ContainmentRefused(target=held.target, epoch=held.epoch, enforcement_point=point, reason=reason),
+        Actor(kind="gate", name=point),
+    )
+    who = _name(held) if held.state == "requested" else point
+    tell_anyway(draft, f"refused:{held.command_id}", f"{who} refused to {describe(held.wanted)}: {reason}")
 
 
 def on_delivered(draft: Draft, given: CommandDelivered) -> None:

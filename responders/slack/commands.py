@@ -142,5 +142,8 @@ def _status(responder: Responder) -> Answer:
 
 def _line(row: IncidentRow, now: datetime) -> str:
     held = "" if row.containment == "none" else f", {row.containment}"
-    how = f"{row.state}{held}, {ago(row.opened_at, now)} old"
+    asks = ", waits for approval" if row.approvals else ""
+    due = next((each.until for each in row.approvals if each.until and each.unanswered_at is None), None)
+    until = "" if due is None else f" until {due:%m-%d %H:%M} UTC"
+    how = f"{row.state}{held}{asks}{until}, {ago(row.opened_at, now)} old"
     return f"{SIGNS[row.severity]} `{row.incident_id}` {literal(row.headline[:150])} ({how})"

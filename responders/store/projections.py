@@ -5,6 +5,7 @@ Everything here can be told from the log; `responders.store.rebuild` does so for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -22,8 +23,20 @@ from schemas.detection import Detection, Severity
 from schemas.incident import Actor, IncidentEvent
 
 
+class ApprovalView(Contract):
+    """An order that waits for a person's yes or no. ``until`` is when it counts as unanswered, and
+    ``unanswered_at`` when it did: a yes is taken after that too.
+    """
+
+    target: Target
+    proposal: ControlState
+    proposed_at: Utc
+    until: Utc | None
+    unanswered_at: Utc | None
+
+
 class IncidentRow(Contract):
-    """One incident in the list."""
+    """One incident in the list. ``approvals`` is what it asks a person while it is open."""
 
     incident_id: str
     version: int
@@ -39,6 +52,7 @@ class IncidentRow(Contract):
     updated_at: Utc
     resolved_at: Utc | None
     detections: int
+    approvals: list[ApprovalView]
 
 
 class ContainmentView(Contract):
@@ -51,6 +65,7 @@ class ContainmentView(Contract):
     proposed: str | None
     proposal: ControlState | None
     proposed_at: Utc | None
+    answer_until: Utc | None
     denied_at: Utc | None
     denied_by: str | None
     unanswered_at: Utc | None
@@ -168,12 +183,41 @@ def incidents(store: Store, open_only: bool = False, limit: int = 200) -> list[I
     if open_only:
         statement = statement.where(row.c.state != "resolved")
     with store.reading() as connection:
-        return [_row(each) for each in connection.execute(statement).mappings()]
+        rows = connection.execute(statement).mappings().all()
+        asking = _asking(connection, [each["incident_id"] for each in rows if each["state"] != "resolved"])
+        return [_row(each, asking.get(each["incident_id"], [])) for each in rows]
 
 
-def _row(row: Any) -> IncidentRow:
+def _asking(connection: Connection, incident_ids: Sequence[str]) -> dict[str, list[ApprovalView]]:
+    """What each of these incidents asks. Few ever ask anything: only those are folded."""
+    log = tables.events.c
+    proposing = (
+        select(log.incident_id)
+        .where(log.incident_id.in_(incident_ids), log.type == "containment_proposed")
+        .distinct()
+    )
+    found = {}
+    for incident_id in connection.execute(proposing).scalars().all():
+        folded = event_store.current(connection, incident_id)
+        assert folded is not None
+        found[incident_id] = [
+            ApprovalView(
+                target=each.target,
+                proposal=each.proposal,
+                proposed_at=each.proposed_at,
+                until=each.answer_until,
+                unanswered_at=each.unanswered_at,
+            )
+            for each in folded.containments.values()
+            if each.awaited and each.proposal is not None and each.proposed_at is not None
+        ]
+    return found
+
+
+def _row(row: Any, approvals: list[ApprovalView]) -> IncidentRow:
     resolved_ms = row["resolved_ms"]
     return IncidentRow(
+        approvals=approvals,
         **{name: row[name] for name in IncidentRow.model_fields if name in row},
         opened_at=from_epoch_ms(row["opened_ms"]),
         updated_at=from_epoch_ms(row["updated_ms"]),
