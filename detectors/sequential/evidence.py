@@ -103,11 +103,3 @@ def log_sum_exp(values: Floats) -> Floats:
     """Over the last axis, which has a finite value; scipy's, without its checks, at a tenth of the cost."""
     top = values.max(axis=-1, keepdims=True)
     return np.asarray(np.log(np.exp(values - top).sum(axis=-1)) + top[..., 0])
-
-
-def log_student(count: Floats, apart: Floats, spread: Floats, rest: Floats, shape: Floats) -> Floats:
-    """Log of Student's density of the values, but for what does not depend on where their mean was expected:
-    `apart` is the distance from there, `spread` 1 + count times that expectation's variance in the values'.
-    """
-    misfit = rest + count * apart**2 / spread / 2.0
-    return np.asarray(-0.5 * np.log(spread) - (shape + count / 2.0) * np.log(misfit))

@@ -24,7 +24,7 @@ each value is lowered, and what a single value may say is bounded, by `cumulants
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from math import log, sqrt
 from typing import NamedTuple
 
@@ -32,11 +32,10 @@ import numpy as np
 
 from detectors.sequential import onsets, screens
 from detectors.sequential.cumulants import Known, clipped, learn, penalties
-from detectors.sequential.evidence import Floats, effective, log_student, log_sum_exp
+from detectors.sequential.evidence import Floats, effective, log_sum_exp
 from detectors.sequential.onsets import Direction, Reading, Spans, Taken
+from detectors.sequential.student import shifted, signed
 
-BREADTH = 0.25
-"""The standard deviation of each mixed shift, as a share of the shift."""
 SETTLED = 50.0
 """So many observations make a standard deviation to bound others by."""
 
@@ -123,7 +122,7 @@ class MeanChange:
 
     @property
     def _shifts(self) -> tuple[float, ...]:
-        return _signed(self.direction, self.shifts)
+        return signed(self.direction, self.shifts)
 
     def _look(self, state: State, count: float, total: float, squares: float) -> bool:
         """The quick look; what is not promising is learned from."""
@@ -139,26 +138,9 @@ class MeanChange:
         mean = before[:, 1] / before[:, 0]
         variance = np.maximum(before[:, 2] / before[:, 0] - mean**2, 0.0) + self.min_sd**2
         since, before = effective(since, before, variance)
-        count, known = since[:, 0], before[:, 0]
-        apart = since[:, 1] / count - mean
-        within = np.maximum(since[:, 2] - since[:, 1] ** 2 / count, 0.0) / 2.0
-        shape = known / 2.0
-        scale = shape * variance
-        shifts = np.array(self._shifts)
-        spread = (BREADTH * shifts) ** 2 + 1.0 / known[:, None]
-        each = 1.0 + count[:, None] * spread
-        distance = apart[:, None] - shifts * np.sqrt(variance)[:, None]
-        changed = log_student(count[:, None], distance, each, (within + scale)[:, None], shape[:, None])
-        unchanged = log_student(count, apart, 1.0 + count / known, within + scale, shape)
-        gained = changed - unchanged[:, None] - count[:, None] * penalty
-        return log_sum_exp(gained) - log(len(shifts))
+        gained = shifted(since, before[:, 0], mean, variance, self._shifts) - since[:, :1] * penalty
+        return log_sum_exp(gained) - log(len(self._shifts))
 
 
 def _mean(sums: Floats) -> float:
     return float((sums[1] + sums[3]) / sums[0])
-
-
-@lru_cache
-def _signed(direction: Direction, shifts: tuple[float, ...]) -> tuple[float, ...]:
-    fallen = tuple(-shift for shift in shifts)
-    return {"rise": shifts, "fall": fallen, "both": shifts + fallen}[direction]

@@ -29,20 +29,17 @@ misses are nought.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from math import log, log1p
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betaln
 
 from detectors.sequential import onsets, screens
 from detectors.sequential.evidence import Floats, Weighed, effective, log_sum_exp
+from detectors.sequential.odds import PRIOR_HITS, PRIOR_OTHERS, changed, ratios, share
 from detectors.sequential.onsets import Direction, Reading, Spans, Taken
 from detectors.sequential.screens import Screened
 
-PRIOR_HITS = 0.5
-PRIOR_OTHERS = 0.5
 SETTLED = 500.0
 
 
@@ -93,7 +90,7 @@ class RateChange:
         hopeless = not self._look(state, max(count, hits), hits)
         if taken:
             count, hits = onsets.settled(state)[:2]
-            state.rate = _share(count, hits) if count >= SETTLED else -1.0
+            state.rate = share(count, hits) if count >= SETTLED else -1.0
             screens.renew(state, self.floor)
         # A creep that the reference follows shows only against the frozen one, which need not be soon.
         if hopeless and taken is not Taken.LEARNED:
@@ -102,7 +99,7 @@ class RateChange:
         return None if told is None else self._reading(*told)
 
     def _reading(self, found: Weighed, length: float) -> Reading | None:
-        before = _share(float(found.before[0]), float(found.before[1]))
+        before = share(float(found.before[0]), float(found.before[1]))
         after = min(float(found.since[1] / found.since[0]), 1.0)
         since, _ = effective(found.since[None], found.before[None], np.array([before * (1.0 - before)]))
         gained = since[0, 1] if after > before else since[0, 0] - since[0, 1]
@@ -118,7 +115,7 @@ class RateChange:
     def reference(self, state: State) -> Reference:
         """The rate as known from everything that was not forgotten."""
         sums = onsets.known(state)
-        return Reference(sums[0], _share(sums[0], sums[1])) if sums else Reference(0.0, 0.5)
+        return Reference(sums[0], share(sums[0], sums[1])) if sums else Reference(0.0, 0.5)
 
     def _look(self, state: State, count: float, hits: float) -> bool:
         """The quick look. Without a hit there is less evidence of a rise than before, not more."""
@@ -127,7 +124,7 @@ class RateChange:
             return likelier
         gains = [
             hits * log(ratio) - count * log1p(state.rate * (ratio - 1.0))
-            for ratio in _ratios(self.direction, self.odds_ratios)[::2]
+            for ratio in ratios(self.direction, self.odds_ratios)[::2]
         ]
         return screens.promising(state, count, gains) and likelier
 
@@ -135,21 +132,5 @@ class RateChange:
         """Of each onset, shape (onsets,): log predictive probability of a mixed change over that of none."""
         rate = (PRIOR_HITS + before[:, 1]) / (PRIOR_HITS + PRIOR_OTHERS + before[:, 0])
         since, before = effective(since, before, rate * np.maximum(1.0 - rate, 1e-6))
-        hits, others = since[:, 1], np.maximum(since[:, 0] - since[:, 1], 0.0)
-        successes = PRIOR_HITS + before[:, 1]
-        failures = PRIOR_OTHERS + np.maximum(before[:, 0] - before[:, 1], 0.0)
-        unchanged = betaln(successes + hits, failures + others) - betaln(successes, failures)
-        logit = np.log(successes / failures)[:, None] + np.log(_ratios(self.direction, self.odds_ratios))
-        log_other = -np.log1p(np.exp(logit))
-        changed = hits[:, None] * (logit + log_other) + others[:, None] * log_other
-        return log_sum_exp(changed - unchanged[:, None]) - log(logit.shape[1])
-
-
-def _share(count: float, hits: float) -> float:
-    return (PRIOR_HITS + hits) / (PRIOR_HITS + PRIOR_OTHERS + max(count, hits))
-
-
-@lru_cache
-def _ratios(direction: Direction, odds_ratios: tuple[float, ...]) -> tuple[float, ...]:
-    fallen = tuple(1.0 / ratio for ratio in odds_ratios)
-    return {"rise": odds_ratios, "fall": fallen, "both": odds_ratios + fallen}[direction]
+        by = ratios(self.direction, self.odds_ratios)
+        return log_sum_exp(changed(since, before, by)) - log(len(by))

@@ -16,18 +16,15 @@ that was expected of it: nought as soon as one of the means, whichever, explains
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from math import log
 from typing import Final
 
 import msgspec
 
+from detectors.sequential import hours
+
 HOUR_MS: Final = 3_600_000
-DAY_HOURS, WEEK_HOURS = 24, 168
-_SLOT: Final = struct.Struct("<fH")
-_MOST: Final = 65_535
-_LARGEST: Final = 3.4e38
 NAMES: Final = ("step", "swing", "trend", "roughness", "of the hour", "unexplained", "run", "level")
 """value against a short and a long mean; a short mean against a long one; how large changes are; value
 against its hour of the day; beyond all that was expected; many in a row on one side; the smoothed value."""
@@ -36,8 +33,7 @@ SETTLED, TINY = 20, 1e-12
 
 class ViewState(msgspec.Struct, array_like=True):
     """Means and counts, all in the number's own unit but `run`, which is in scales. `by_hour` has, for each
-    hour of the day, the mean distance from `base` and a count, `by_week` that from the first value; both in
-    single precision.
+    hour of the day, the mean distance from `base`, `by_week` that from the first value.
     """
 
     count: int = 0
@@ -55,7 +51,7 @@ class ViewState(msgspec.Struct, array_like=True):
     spread: float = 0.0
     run: float = 0.0
     level: float = 0.0
-    by_hour: bytearray = msgspec.field(default_factory=lambda: bytearray(DAY_HOURS * _SLOT.size))
+    by_hour: bytearray = msgspec.field(default_factory=lambda: hours.begin(hours.OF_DAY))
     by_week: bytearray = msgspec.field(default_factory=bytearray)
 
 
@@ -92,7 +88,7 @@ class Views:
 
     def begin(self) -> ViewState:
         """Nothing seen."""
-        return ViewState(by_week=bytearray(WEEK_HOURS * _SLOT.size if self.weekly else 0))
+        return ViewState(by_week=hours.begin(hours.OF_WEEK if self.weekly else 0))
 
     def update(self, state: ViewState, time_ms: int, value: float) -> tuple[float, ...]:
         """Take a value in and return the quantities, in the order of `NAMES`."""
@@ -123,28 +119,20 @@ class Views:
         self, state: ViewState, time_ms: int, value: float, fast: float, slow: float
     ) -> tuple[float, float]:
         """Against the hour of the day; outside of the means and the hours of the day and of the week."""
-        hour = time_ms // HOUR_MS
-        passed = max(time_ms - state.last_ms, 0) / HOUR_MS
+        hour, passed = time_ms // HOUR_MS, max(time_ms - state.last_ms, 0) / HOUR_MS
         state.last_ms = time_ms
-        day = hour % DAY_HOURS * _SLOT.size
-        by_hour, days = _SLOT.unpack_from(state.by_hour, day)
+        by_hour, days = hours.usual(state.by_hour, hour)
         expected = by_hour + state.base if days else state.base
         lowest, highest = (fast, slow) if fast < slow else (slow, fast)
         if days:
             lowest, highest = min(lowest, expected), max(highest, expected)
         if self.weekly:
-            week = hour % WEEK_HOURS * _SLOT.size
-            by_week, weeks = _SLOT.unpack_from(state.by_week, week)
-            by_week += state.first
+            by_week, weeks = hours.usual(state.by_week, hour)
             if weeks:
-                lowest, highest = min(lowest, by_week), max(highest, by_week)
-            weight = min(1.0, max(1.0 / (weeks + 1), passed / self.weeks))
-            by_week += (value - by_week) * weight
-            _SLOT.pack_into(state.by_week, week, _single(by_week - state.first), min(weeks + 1, _MOST))
+                lowest, highest = min(lowest, by_week + state.first), max(highest, by_week + state.first)
+            hours.learn(state.by_week, hour, value, passed=passed, memory=self.weeks, origin=state.first)
+        hours.learn(state.by_hour, hour, value - state.base, passed=passed, memory=self.days)
         beyond = value - highest if value > highest else min(value - lowest, 0.0)
-        weight = min(1.0, max(1.0 / (days + 1), passed / self.days))
-        by_hour += (value - state.base - by_hour) * weight
-        _SLOT.pack_into(state.by_hour, day, _single(by_hour), min(days + 1, _MOST))
         return value - expected, beyond
 
     def _run(self, state: ViewState, value: float, least: float) -> float:
@@ -159,8 +147,3 @@ class Views:
         state.spread += weight * (size - state.spread)
         state.run += (clipped - state.run) * max(least, 1.0 / self.run)
         return state.run
-
-
-def _single(value: float) -> float:
-    """The nearest that single precision can hold."""
-    return min(max(value, -_LARGEST), _LARGEST)
