@@ -31,7 +31,7 @@ TargetName = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Adds these commands to the command line."""
-    for command in (halt, degrade, throttle, revoke, budget, resume):
+    for command in (halt, require_approval, degrade, throttle, revoke, budget, resume):
         app.command(rich_help_panel=_PANEL)(command)
 
 
@@ -60,6 +60,19 @@ def halt(
         raise UserError("--tenant takes a tenant's name and goes with --all: else write halt TENANT/AGENT")
     whom = f"{'default' if tenant is None else tenant}/*" if target is None else target
     _order(whom, ControlState(mode="halt"), reason, config, data_dir, as_json)
+
+
+def require_approval(
+    target: TargetName,
+    reason: Reason = "ordered by hand",
+    config: Config = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Has an agent ask a person before each call: one without the id of an approval is denied."""
+    from schemas.control import ControlState
+
+    _order(target, ControlState(mode="require_approval"), reason, config, data_dir, as_json)
 
 
 def degrade(

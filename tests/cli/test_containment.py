@@ -93,6 +93,16 @@ def test_a_throttled_agent_has_its_rate_and_no_more(desk: Desk) -> None:
     assert gate.allowed(session="s").denied == "throttle"
 
 
+def test_an_agent_that_must_ask_is_denied_what_nobody_approved(desk: Desk) -> None:
+    done = desk.order("require-approval", AGENT)
+    assert done.stdout.startswith("acme/shop is to ask before each action (INC-")
+    gate = desk.gate()
+    assert gate.allowed(tool="mail", session="s").denied == "approval"
+    assert gate.allowed(tool="mail", session="s", approval="A-17").allowed
+    desk.order("resume", AGENT)
+    assert desk.gate().allowed(tool="mail", session="s").allowed
+
+
 def test_a_revoked_tool_is_denied_and_the_others_go_on(desk: Desk) -> None:
     desk.order("revoke", AGENT, "mail", "pay")
     gate = desk.gate()
@@ -173,6 +183,8 @@ def test_the_global_stop_is_a_tenants_or_everybodys(
         (("halt", "--all", "--tenant", "a/b"), "--tenant takes a tenant's name", 1),
         (("halt", AGENT, "--tenant", "acme"), "--tenant takes a tenant's name", 1),
         (("throttle", "a//b", "5"), "is not a target", 1),
+        (("require-approval", "a//b"), "is not a target", 1),
+        (("require-approval",), "", 2),
         (("throttle", AGENT, "-5"), "", 2),
         (("throttle", AGENT, "few"), "", 2),
         (("revoke", AGENT), "", 2),

@@ -15,7 +15,19 @@ from tests.cli.invoke import invoke
 
 _COMMANDS = (
     *("up", "stream", "respond", "drill", "backtest", "incidents", "incident", "ack", "resolve"),
-    *("halt", "resume", "degrade", "throttle", "revoke", "budget", "topics", "db", "keys", "doctor"),
+    *(
+        "halt",
+        "resume",
+        "degrade",
+        "require-approval",
+        "throttle",
+        "revoke",
+        "budget",
+        "topics",
+        "db",
+        "keys",
+        "doctor",
+    ),
 )
 
 
