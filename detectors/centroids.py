@@ -4,9 +4,7 @@ Embeddings are taken in blocks of `BLOCK`. What is tested is the mean of each of
 (`detectors.embeddings`) over blocks: for every possible onset and projection a t-test whose e-value mixes
 over shifts that are normal around none (Wang and Ramdas, "Anytime-valid t-tests", 2024); the average of
 e-values is one whatever depends on what, so the average over projections stays valid, and so does its
-Shiryaev-Roberts sum over onsets (`detectors.sequential.onsets`). The variance is that of successive blocks
-(von Neumann, 1941), which a shift does not enlarge; topics come in runs of blocks, so that blocks count for
-fewer by how much further apart longer runs lie than that (as in `detectors.alikeness`).
+Shiryaev-Roberts sum over onsets (`detectors.sequential.onsets`).
 
 An hour in which all ask about one thing moves the centroid, too, and passes. So a drift is told of once it is
 `LASTING_MS` old and the latest embeddings still lie at least halfway; critical is one of a day.
@@ -30,30 +28,23 @@ from dataclasses import dataclass
 from math import log
 from typing import Final
 
-import msgspec
 import numpy as np
 
-from detectors.alarm import Raised, Watching, standing_of
+from detectors import centroid_series
+from detectors.alarm import Raised, standing_of
 from detectors.base import Standing
+from detectors.centroid_series import BLOCK, REFERENCE_MEMORY, CentroidSeries
 from detectors.embeddings import MICRO, PROJECTIONS, EmbeddingSums, project
 from detectors.sequential import onsets
 from detectors.sequential.evidence import Floats, log_sum_exp, weigh
-from detectors.sequential.onsets import History, Reading, Spans
+from detectors.sequential.onsets import Reading, Spans
 from detectors.watch import Watch
 
-BLOCK: Final = 32
-SPANS: Final = Spans(horizon=256, memory=2_000, freeze=64, finest=1, resolution=4)
+SPANS: Final = Spans(horizon=256, memory=REFERENCE_MEMORY, freeze=64, finest=1, resolution=4)
 MIN_REFERENCE: Final = 12.0
 """Blocks before an onset, so many at least."""
 SHIFTS: Final = np.array([0.5, 1.0, 2.0, 4.0])
 """Standard deviations of the shifts that are mixed, in those of a block."""
-RUNS: Final = (4, 16)
-LATEST: Final = 8
-ENOUGH: Final = 3
-PRESUMED: Final = 2.0
-MEMORY: Final = 200.0
-RECENT: Final = 4.0
-"""Blocks in the centroid that is told of, fading."""
 SMALLEST: Final = 0.4
 """Shifts of the centroid below this, in spreads of an embedding, are of no practical meaning."""
 LASTING_MS: Final = 6 * 3_600_000
@@ -61,37 +52,6 @@ SEVERE_MS: Final = 24 * 3_600_000
 SEVERE_COSINE: Final = 0.82
 SCALE: Final = 10_000
 """Projections are kept in ten-thousandths, which take three bytes."""
-
-
-class Run(msgspec.Struct, array_like=True):
-    """Of runs of blocks: the sums of the one that is not full, the last one's means, and how far apart the
-    latest were, in what independent blocks would be.
-    """
-
-    blocks: float = 0.0
-    sums: list[float] = msgspec.field(default_factory=list)
-    last: list[float] = msgspec.field(default_factory=list)
-    apart: list[float] = msgspec.field(default_factory=list)
-
-
-class CentroidSeries(Watching):
-    """Embeddings of one model. `waiting` is not yet a block; `last` the means of the last block, `variances`
-    those of a block, from `differences` so far; `reference`, `recent` and `spread` tell of the centroid;
-    `shift` is what an alarm is about, by projection.
-    """
-
-    waiting: EmbeddingSums = msgspec.field(default_factory=EmbeddingSums)
-    waiting_ms: float = 0.0
-    history: History = msgspec.field(default_factory=History)
-    last: list[float] = msgspec.field(default_factory=list)
-    variances: list[float] = msgspec.field(default_factory=list)
-    differences: float = 0.0
-    runs: list[Run] = msgspec.field(default_factory=lambda: [Run() for _ in RUNS])
-    blocks: float = 0.0
-    reference: list[float] = msgspec.field(default_factory=list)
-    recent: list[float] = msgspec.field(default_factory=list)
-    spread: float = 0.0
-    shift: list[float] = msgspec.field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +75,8 @@ class CentroidWatch:
         series.waiting, at_ms = EmbeddingSums(), series.waiting_ms
         weight = waiting.count / BLOCK
         means = np.array(waiting.projections_micro) / (MICRO * waiting.count)
-        _learn_variance(series, means, weight)
-        _place(series, waiting, weight)
+        centroid_series.learn_variance(series, means, weight)
+        centroid_series.place(series, waiting, weight)
 
         def gain(_one: float, _other: float) -> float:
             shift = np.array(series.shift)
@@ -143,63 +103,9 @@ class CentroidWatch:
 
     def standing(self, series: CentroidSeries, metric: str) -> Standing:
         """How the series stands: not told before the test's own minimum of evidence."""
-        return standing_of(series, metric, series.observations >= 2 * MIN_REFERENCE * BLOCK, cosine(series))
-
-
-def cosine(series: CentroidSeries) -> float:
-    """Of the recent centroid to that of before; 1 while there is none."""
-    one, other = np.array(series.recent), np.array(series.reference)
-    length = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return float(one @ other) / length if length else 1.0
-
-
-def expected_cosine(series: CentroidSeries) -> float:
-    """What chance makes of the cosine at that sample size: each centroid lies off by its standard error, of
-    which what is across lowers the cosine by half its square.
-    """
-    length = float(np.square(series.reference).sum())
-    embeddings = BLOCK * min(2 * RECENT, max(series.blocks, 1.0))
-    return 1.0 - min(1.0, series.spread * _alikeness(series) / (2 * embeddings * length)) if length else 1.0
-
-
-def _learn_variance(series: CentroidSeries, means: Floats, weight: float) -> None:
-    """From how far successive blocks, and runs of them, lie apart."""
-    if series.last:
-        apart = (means - series.last) ** 2 * weight / (1.0 + weight)
-        series.differences += 1
-        old = np.array(series.variances) if series.variances else apart
-        series.variances = (old + (apart - old) / min(series.differences, MEMORY)).tolist()
-    series.last = means.tolist()
-    for size, run in zip(RUNS, series.runs, strict=True):
-        run.sums = (np.array(run.sums or [0.0] * PROJECTIONS) + weight * means).tolist()
-        run.blocks += weight
-        if run.blocks < size:
-            continue
-        now = np.array(run.sums) / run.blocks
-        if run.last and series.differences >= RUNS[0]:
-            apart = run.blocks / 2.0 * (now - run.last) ** 2 / np.maximum(series.variances, 1e-12)
-            run.apart = [*run.apart[1 - LATEST :], round(float(apart.mean()), 3)]
-        run.last, run.sums, run.blocks = now.tolist(), [], 0.0
-
-
-def _alikeness(series: CentroidSeries) -> float:
-    """As many blocks are worth one."""
-    found = [sorted(run.apart)[len(run.apart) // 2] for run in series.runs if len(run.apart) >= ENOUGH]
-    return max([1.0, *found] if found else [PRESUMED])
-
-
-def _place(series: CentroidSeries, block: EmbeddingSums, weight: float) -> None:
-    """Learn where the recent centroid lies and, unless under alarm, that of before."""
-    centroid = block.centroid()
-    recent = np.array(series.recent) if series.recent else centroid
-    series.recent = (recent + (centroid - recent) * min(1.0, weight / RECENT)).round(5).tolist()
-    if series.severity:
-        return
-    series.blocks += weight
-    known = np.array(series.reference) if series.reference else centroid
-    share = weight / min(series.blocks, SPANS.memory)
-    series.reference = (known + (centroid - known) * share).round(6).tolist()
-    series.spread += (block.spread() - series.spread) * share
+        return standing_of(
+            series, metric, series.observations >= 2 * MIN_REFERENCE * BLOCK, centroid_series.cosine(series)
+        )
 
 
 def _read(series: CentroidSeries, means: Floats, weight: float, at: int) -> Reading | None:
@@ -207,7 +113,7 @@ def _read(series: CentroidSeries, means: Floats, weight: float, at: int) -> Read
     onsets.take(series.history, SPANS, at, row)
     if series.differences < MIN_REFERENCE:
         return None
-    alike = _alikeness(series)
+    alike = centroid_series.alikeness(series)
     variances = np.maximum(series.variances, 1e-12)
 
     def log_e(since: Floats, before: Floats) -> Floats:
@@ -236,4 +142,6 @@ def _read(series: CentroidSeries, means: Floats, weight: float, at: int) -> Read
     series.shift = shift.round(6).tolist()
     length = found.run_length(1.0) * BLOCK
     count = round(float(found.since[0]) * BLOCK)
-    return Reading(length, found.began, expected_cosine(series), cosine(series), count)
+    return Reading(
+        length, found.began, centroid_series.expected_cosine(series), centroid_series.cosine(series), count
+    )

@@ -34,7 +34,8 @@ import msgspec
 
 from detectors.alarm import detection_of, worst
 from detectors.base import NOTHING, Detection, Window, WindowContext
-from detectors.centroids import CentroidSeries, CentroidWatch
+from detectors.centroid_series import CentroidSeries
+from detectors.centroids import CentroidWatch
 
 MAX_LABELS: Final = 2
 

@@ -24,10 +24,8 @@ import msgspec
 from detectors.activity import CallCounts
 from detectors.bounded import rank
 from detectors.objectives import log_evidence
-from detectors.rate_watch import RateSeries
 from detectors.slices import OTHER
 
-MAX_PROVIDERS: Final = 8
 MAX_CALLERS: Final = 64
 REMEMBERED_CALLS: Final = 16
 LATELY_MS: Final = 10 * 60_000
@@ -123,34 +121,3 @@ def listed(names: Sequence[str]) -> str:
     """For a sentence, the first few by name."""
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-class Used(msgspec.Struct, array_like=True):
-    """A provider: its calls, who made them, and when the last was made."""
-
-    series: RateSeries = msgspec.field(default_factory=RateSeries)
-    callers: dict[str, Caller] = {}
-    last_ms: int = 0
-
-
-def place_of(providers: dict[str, Used], name: str, now_ms: int) -> Used | None:
-    """A new provider has to wait for a place until another has not been used for a day."""
-    used = providers.get(name)
-    if used is None:
-        if len(providers) >= MAX_PROVIDERS:
-            for idle in [other for other, known in providers.items() if now_ms - known.last_ms > DAY_MS]:
-                del providers[idle]
-        if len(providers) >= MAX_PROVIDERS:
-            return None
-        used = providers[name] = Used()
-    used.last_ms = now_ms
-    return used
-
-
-def working_without(name: str, providers: Mapping[str, Used], now_ms: int) -> list[str]:
-    """The other providers that answer."""
-    return [
-        other
-        for other, used in sorted(providers.items())
-        if other != name and not used.series.severity and answers(used.callers, now_ms)
-    ]

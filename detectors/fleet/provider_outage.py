@@ -33,7 +33,8 @@ import msgspec
 
 from detectors.alarm import Raised
 from detectors.base import Window, WindowContext
-from detectors.fleet.callers import Used, failing, listed, place_of, take, working_without
+from detectors.fleet.callers import failing, listed, take
+from detectors.fleet.providers import Used, place_of, working_without
 from detectors.rate_watch import RateWatch
 from detectors.sequential.rate import RateChange
 from detectors.watch import Watch

@@ -11,8 +11,9 @@ import pytest
 from detectors.activity import CallCounts
 from detectors.base import Source
 from detectors.behaviour_pipeline import BehaviourPipeline
-from detectors.fleet.callers import DAY_MS, MAX_CALLERS, MAX_PROVIDERS, Caller, take
+from detectors.fleet.callers import DAY_MS, MAX_CALLERS, Caller, take
 from detectors.fleet.provider_outage import ProviderOutage
+from detectors.fleet.providers import MAX_PROVIDERS
 from detectors.testing import START_MS, run_windows, window
 from detectors.windows import FLEET_AGENT, Mark, ProviderCalls, Window
 from schemas.detection import Detection
