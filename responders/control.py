@@ -139,12 +139,25 @@ class ControlPublisher:
             return
         self._delivered += 1
         self._waiting.pop(command.command_id, None)
+        await self._put_in_order(command)
         again_after_ms = self._again_after_ms(command)
         if command.published:
             # Stored together with others: what nobody confirms must not keep a new command waiting.
             self._repeated[command.command_id] = (command, again_after_ms)
         else:
             await asyncio.to_thread(self._responder.published, command, again_after_ms)
+
+    async def _put_in_order(self, command: WantedCommand) -> None:
+        """A compacted topic keeps what came last: what took the command's place meanwhile must come after
+        it, or an agent that starts anew obeys the older one.
+        """
+        newer = await asyncio.to_thread(self._newer_than, command)
+        if newer is not None and not isinstance(await self._publish(newer), Delivered):
+            self._unannounced = True
+
+    def _newer_than(self, command: WantedCommand) -> WantedCommand | None:
+        with self._responder.store.reading() as connection:
+            return wanted.newer_than(connection, command)
 
     async def _not_taken(self, command: WantedCommand, outcome: Retryable | Permanent) -> None:
         """Tried again, ever more slowly; said, and for good stored and paged, whenever the reason changes."""

@@ -16,7 +16,7 @@ from responders.decider.containment import (
     on_proof_due,
     on_undeliverable,
 )
-from responders.decider.detections import on_absorb, on_detection, on_merge
+from responders.decider.detections import on_absorb, on_detection, on_ignored, on_merge
 from responders.decider.draft import OPENED, Decision, Draft, Follow
 from responders.decider.inputs import (
     NOTHING_AROUND,
@@ -42,6 +42,7 @@ from responders.decider.inputs import (
     MarkFalseAlarm,
     MergeInto,
     NoSuchIncident,
+    OrderIgnored,
     PageOutcome,
     PartFails,
     PartWorks,
@@ -109,6 +110,8 @@ def _about_an_incident(draft: Draft, given: Input) -> None:
             on_page_outcome(draft, given)
         case TimerFired():
             _on_timer(draft, given)
+        case OrderIgnored():
+            on_ignored(draft, given)
         case Absorb():
             on_absorb(draft, given)
         case MergeInto():
@@ -164,6 +167,7 @@ __all__ = [
     "MarkFalseAlarm",
     "MergeInto",
     "NoSuchIncident",
+    "OrderIgnored",
     "PageOutcome",
     "PartFails",
     "PartWorks",

@@ -32,6 +32,7 @@ from responders.decide import (
     Lift,
     ListInDigest,
     MergeInto,
+    OrderIgnored,
     PartFails,
     PartWorks,
     PersonActs,
@@ -41,9 +42,10 @@ from responders.decide import (
     decide,
 )
 from responders.decider import correlation
+from responders.decider.detections import DISOBEDIENCE
 from responders.effects import Release
 from responders.incident import Incident
-from responders.policy import Policy
+from responders.policy import Policy, target_of
 from responders.store import event_store, outbox, tables
 from responders.store.event_store import Store
 from schemas.base import epoch_ms, whole_ms
@@ -125,25 +127,43 @@ class Responder:
         common with others.
         """
         given = DetectionSeen(detection)
+        let_run_at = wanted.let_run_at(connection, target_of(detection))
         cause = causes.cause_of(connection, detection, self.policy)
         if cause is not None:
-            return self._decide(connection, given, cause, now, around=Around(follows=True))
+            around = Around(follows=True, let_run_at=let_run_at)
+            return self._decide(connection, given, cause, now, around=around)
         group = self.policy.grouping.of(detection)
         keys = correlation.keys_of(group, detection)
         known = causes.open_incident(connection, keys, now, group.window_minutes)
+        ignored = self._ignored_by(connection, detection, known)
+        known = ignored[0] if ignored else known
         around = Around(
             silences=causes.silences_on(connection, detection, now),
             pages_lately=causes.pages_lately(connection, detection.tenant, now),
             kin=causes.kin_of(connection, detection, self.policy, now) if known is None else None,
+            let_run_at=let_run_at,
         )
         incident = self._decide(connection, given, known, now, keys, around)
         if incident is None:
             return None
+        for other in ignored[1:]:
+            self._decide(connection, OrderIgnored(detection), other, now)
         if known is None:
             causes.remember_cause(connection, detection, incident)
         if correlation.is_source(detection, self.policy.inhibit):
             return self._gather(connection, incident, detection, now)
         return incident
+
+    def _ignored_by(self, connection: Connection, detection: Detection, known: str | None) -> list[str]:
+        """The open incidents whose order to stop the agent ignores: the one it belongs to in any case, if it
+        is one of them, then the one whose order comes closest.
+        """
+        if detection.detector != DISOBEDIENCE:
+            return []
+        holding = wanted.halted_by(connection, target_of(detection))
+        loaded = [event_store.load(connection, each) for each in holding]
+        still_open = [each.incident_id for each in loaded if each is not None and each.open]
+        return sorted(still_open, key=lambda each: each != known)
 
     def _gather(
         self, connection: Connection, cause: Incident, detection: Detection, now: datetime
@@ -162,7 +182,9 @@ class Responder:
         return self._decide(connection, absorb, cause, now) or cause
 
     def ack(self, ack: ControlAck, source: Source | None = None) -> bool:
-        """Take in an enforcement point's answer. False for a command that was never issued here."""
+        """Take in an enforcement point's answer. False for a command that was never issued here, or not with
+        this epoch.
+        """
         return self.acks([(ack, source)])[0]
 
     def acks(self, given: Sequence[tuple[ControlAck, Source | None]]) -> list[bool]:
@@ -173,17 +195,23 @@ class Responder:
         def work(connection: Connection) -> list[bool]:
             for source in _last_of_each(source for _, source in given):
                 _mark_offset(connection, source)
-            targets: dict[str, Target | None] = {}
+            commands: dict[str, wanted.Issued | None] = {}
             obeyed: set[str] = set()
+            known = []
             for ack, _ in given:
-                if ack.command_id not in targets:
-                    targets[ack.command_id] = wanted.target_of_command(connection, ack.command_id)
-                target = targets[ack.command_id]
-                # That one more obeys what is known to be obeyed is kept, and decides nothing.
-                if target is not None and self._is_news(connection, ack) and ack.command_id not in obeyed:
-                    self._take_in(connection, ack, target)
-                    obeyed |= {ack.command_id} if ack.result == "applied" else set()
-            return [targets[ack.command_id] is not None for ack, _ in given]
+                if ack.command_id not in commands:
+                    commands[ack.command_id] = wanted.issued(connection, ack.command_id)
+                command = commands[ack.command_id]
+                known.append(command is not None and command.epoch == ack.epoch)
+                if command is None or not known[-1] or not self._is_news(connection, ack):
+                    continue
+                if ack.result == "refused":
+                    obeyed.discard(ack.command_id)
+                    self._refused(connection, ack, command)
+                elif ack.command_id not in obeyed and self._applied(connection, ack, command):
+                    # That one more obeys what is known to be obeyed is kept, and decides nothing.
+                    obeyed.add(ack.command_id)
+            return known
 
         return self.store.transact(work)
 
@@ -198,9 +226,22 @@ class Responder:
             time_ms=epoch_ms(ack.time),
         )
 
-    def _take_in(self, connection: Connection, ack: ControlAck, target: Target) -> None:
-        if ack.result == "applied":
+    def _applied(self, connection: Connection, ack: ControlAck, command: wanted.Issued) -> bool:
+        """Whether everyone who has answered obeys."""
+        obeyed = not wanted.is_refused(connection, ack.command_id)
+        if obeyed:
             wanted.confirm(connection, ack.command_id)
+        self._answered(connection, ack, command.target)
+        return obeyed
+
+    def _refused(self, connection: Connection, ack: ControlAck, command: wanted.Issued) -> None:
+        """Whoever refuses what is no longer wanted may well obey what is."""
+        if command.is_newest:
+            again_after_ms = self.policy.containment.republish_first_ms
+            wanted.doubt(connection, ack.command_id, epoch_ms(self.clock()) + again_after_ms)
+            self._answered(connection, ack, command.target)
+
+    def _answered(self, connection: Connection, ack: ControlAck, target: Target) -> None:
         for incident_id in wanted.incidents_holding(connection, target):
             self._decide(connection, AckSeen(ack, target), incident_id, self.clock())
 

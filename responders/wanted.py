@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, exists, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from responders.containment import combine, scope_of
+from responders.containment import RUN, combine, scope_of
 from responders.effects import Hold, Release, Role
 from responders.store import tables
 from schemas.base import from_epoch_ms
-from schemas.control import ControlState, Target
+from schemas.control import EVERY_AGENT, EVERY_TENANT, ControlState, Target
 
 BY_HAND = "-"
 """Stands for the incident of a command that belongs to none."""
@@ -49,6 +50,15 @@ class WantedCommand:
             "issued_at": from_epoch_ms(self.issued_ms).isoformat().replace("+00:00", "Z"),
             "issuer": issuer,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A command that was issued here. ``is_newest``: no other has taken its place."""
+
+    target: Target
+    epoch: int
+    is_newest: bool
 
 
 def next_epoch(connection: Connection, target: Target, now_ms: int) -> int:
@@ -201,18 +211,63 @@ def confirm(connection: Connection, command_id: str) -> None:
     )
 
 
-def target_of_command(connection: Connection, command_id: str) -> Target | None:
-    """Whom the command was for; None for a command that was never issued here."""
+def doubt(connection: Connection, command_id: str, again_at_ms: int) -> None:
+    """An enforcement point does not obey the command, whoever else does: it is published again."""
+    is_it = (tables.targets.c.command_id == command_id, tables.targets.c.status == "confirmed")
+    connection.execute(
+        update(tables.targets).where(*is_it).values(status="published", publish_at_ms=again_at_ms)
+    )
+
+
+def is_refused(connection: Connection, command_id: str) -> bool:
+    """Whether an enforcement point has refused the command and has not obeyed it since."""
+    answers, obeyed = tables.acks, tables.acks.alias()
+    since = exists().where(
+        obeyed.c.command_id == command_id,
+        obeyed.c.enforcement_point == answers.c.enforcement_point,
+        obeyed.c.result == "applied",
+    )
+    refusing = select(answers.c.command_id).where(
+        answers.c.command_id == command_id, answers.c.result == "refused", ~since
+    )
+    return connection.execute(refusing.limit(1)).first() is not None
+
+
+def issued(connection: Connection, command_id: str) -> Issued | None:
+    """The command with this id; None for one that was never issued here."""
     row = (
         connection.execute(
-            select(tables.targets)
+            select(tables.targets, tables.commands)
             .join(tables.commands, tables.commands.c.scope == tables.targets.c.scope)
             .where(tables.commands.c.command_id == command_id)
         )
         .mappings()
         .first()
     )
-    return None if row is None else _target(row)
+    if row is None:
+        return None
+    is_newest = row[tables.targets.c.command_id] == command_id
+    return Issued(_target(row), row[tables.commands.c.epoch], is_newest)
+
+
+def newer_than(connection: Connection, command: WantedCommand) -> WantedCommand | None:
+    """What has taken the command's place by now."""
+    is_newer = (tables.targets.c.scope == scope_of(command.target), tables.commands.c.epoch > command.epoch)
+    row = connection.execute(_NEWEST.where(*is_newer)).mappings().first()
+    return None if row is None else _command(row)
+
+
+def let_run_at(connection: Connection, target: Target) -> datetime | None:
+    """When a person last let the target, or its whole agent, run again."""
+    its = tables.commands.c
+    scopes = {scope_of(target), scope_of(target.model_copy(update={"session": None}))}
+    runs = RUN.model_dump_json(exclude_none=True)
+    last_ms: int | None = connection.execute(
+        select(func.max(its.issued_ms)).where(
+            its.scope.in_(scopes), its.role == "operator", its.state == runs
+        )
+    ).scalar()
+    return None if last_ms is None else from_epoch_ms(last_ms)
 
 
 def target_of_scope(scope: str) -> Target:
@@ -231,6 +286,22 @@ def holders(connection: Connection, target: Target) -> list[tuple[str, Target]]:
         .order_by(tables.holds.c.incident_id, tables.holds.c.scope)
     )
     return [(row[tables.holds.c.incident_id], _target(row)) for row in rows.mappings()]
+
+
+def halted_by(connection: Connection, target: Target) -> list[str]:
+    """The incidents that want the target to stop: it alone, its whole agent, or everybody with it; what
+    comes closest to it first.
+    """
+    of_agent = target.model_copy(update={"session": None})
+    everybody = of_agent.model_copy(update={"agent": EVERY_AGENT})
+    wider = (target, of_agent, everybody, everybody.model_copy(update={"tenant": EVERY_TENANT}))
+    scopes = [scope_of(each) for each in wider]
+    rows = connection.execute(
+        select(tables.holds).where(tables.holds.c.scope.in_(scopes)).order_by(tables.holds.c.incident_id)
+    ).all()
+    halting = [row for row in rows if ControlState.model_validate_json(row.state).mode == "halt"]
+    nearest = sorted(halting, key=lambda row: scopes.index(row.scope))
+    return list(dict.fromkeys(row.incident_id for row in nearest if row.incident_id != BY_HAND))
 
 
 def incidents_holding(connection: Connection, target: Target) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Final
 
 from responders.decider.containment import disobeyed, suggested
 from responders.decider.draft import ENGINE, OPENED, RAISED, TEXT_CHARS, Draft
-from responders.decider.inputs import Absorb, MergeInto
+from responders.decider.inputs import Absorb, MergeInto, OrderIgnored
 from responders.decider.paging import tell
 from responders.incident import SEVERITIES, Incident
 from responders.pages import wording
@@ -16,6 +16,9 @@ from schemas.detection import Detection
 
 AGAIN: Final = "again"
 """The page of an incident that needs a person again, followed by its version."""
+
+DISOBEDIENCE: Final = "disobeyed_control"
+"""The detector of agents that go on although they were told to stop."""
 
 MOST_JOINED: Final = 300
 """Detections in the log of one incident; those after that are counted."""
@@ -32,12 +35,22 @@ def on_detection(draft: Draft, detection: Detection) -> None:
         tell(draft, OPENED, wording.headline(detection), detection)
     else:
         _join(draft, detection)
-    if detection.detector == "disobeyed_control":
+    if detection.detector == DISOBEDIENCE:
         disobeyed(draft, detection)
     else:
         suggested(draft, detection)
     if before is not None and before.attended and not draft.incident.attended:
         _call_back(draft, before, wording.headline(detection))
+
+
+def on_ignored(draft: Draft, given: OrderIgnored) -> None:
+    """The order is not obeyed, wherever the detection itself is told."""
+    if not draft.incident.open:
+        return
+    before = draft.incident
+    disobeyed(draft, given.detection)
+    if before.attended and not draft.incident.attended:
+        _call_back(draft, before, wording.headline(given.detection))
 
 
 def _call_back(draft: Draft, before: Incident, headline: str) -> None:

@@ -48,13 +48,15 @@ class Around:
 
     ``pages_lately`` counts the transitions paged in the tenant within the last minute; ``kin`` is the
     incident the same cause had before; ``follows`` says that the incident decided about is that of a source
-    of which the detection is a consequence. ``troubles`` is why pages (page and channel) have not arrived.
+    of which the detection is a consequence. ``let_run_at`` is when a person last let run whom the detection
+    is about. ``troubles`` is why pages (page and channel) have not arrived.
     """
 
     silences: Sequence[SilenceInForce] = ()
     pages_lately: int = 0
     kin: str | None = None
     follows: bool = False
+    let_run_at: datetime | None = None
     troubles: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
@@ -64,6 +66,13 @@ NOTHING_AROUND = Around()
 @dataclass(frozen=True, slots=True)
 class DetectionSeen:
     """The detection, as severe as the policy takes it."""
+
+    detection: Detection
+
+
+@dataclass(frozen=True, slots=True)
+class OrderIgnored:
+    """An agent goes on that this incident, too, has told to stop; another one tells of the detection."""
 
     detection: Detection
 
@@ -265,6 +274,7 @@ class PersonActs:
 
 Input = (
     DetectionSeen
+    | OrderIgnored
     | AckSeen
     | CommandDelivered
     | CommandRefused

@@ -199,6 +199,13 @@ def _went_on(held: Containment) -> str:
     return f": {literal(wording.residual(held.residual, dict(held.residual_named)))}"
 
 
+def _but_refused(held: Containment) -> str:
+    """Who does not obey although others do."""
+    if held.refused_at is None:
+        return ""
+    return f" ⚠️ {literal(held.refused_by or '')} does not accept the order ({literal(held.refusal or '')})."
+
+
 def _ordered(held: Containment, who: str) -> str:
     what = literal(describe(held.wanted))
     took = _span(held.issued_at, held.applied_at)
@@ -219,9 +226,12 @@ def _ordered(held: Containment, who: str) -> str:
         case "requested":
             words = f"⏳ *Ordered:* {who} to {what}, {_time(held.issued_at)}. Not confirmed yet."
         case "applied":
-            words = f"🛑 *Obeyed:* {who}: {what}, {took} after the order."
+            words = f"🛑 *Obeyed:* {who}: {what}, {took} after the order.{_but_refused(held)}"
         case "verified":
-            words = f"🛑 *Proved:* {who}: {what}, obeyed {took} after the order, and nothing was seen since."
+            words = (
+                f"🛑 *Proved:* {who}: {what}, obeyed {took} after the order, and nothing was seen since."
+                f"{_but_refused(held)}"
+            )
         case "disobeyed":
             since = _went_on(held)
             words = (

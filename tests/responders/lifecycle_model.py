@@ -43,7 +43,7 @@ class Wish:
     asked: ControlState | None = None
     denied: bool = False
     applied_at: datetime | None = None
-    released_at: datetime | None = None
+    ordered_at: datetime | None = None
 
     @property
     def holds(self) -> bool:
@@ -53,13 +53,23 @@ class Wish:
     def waits(self) -> bool:
         return self.asked is not None and not self.denied
 
-    def order(self, state: ControlState, epoch: int) -> None:
+    @property
+    def watched_at(self) -> datetime | None:
+        """When a call would be noticed: of everybody but the first who answers, twenty seconds after the
+        order.
+        """
+        if self.target.agent != "*" or self.applied_at is None or self.ordered_at is None:
+            return self.applied_at
+        return max(self.applied_at, self.ordered_at + timedelta(seconds=20))
+
+    def order(self, state: ControlState, epoch: int, now: datetime) -> None:
         """Wanted from here on, and to be proved anew. What was asked for beyond it still waits."""
         stands = self.waits and self.asked is not None and both(state, self.asked) != both(state)
         if not stands:
             self.asked = None
         self.state, self.epoch, self.phase, self.denied = state, epoch, "requested", False
-        self.applied_at = self.released_at = None
+        self.ordered_at = now
+        self.applied_at = None
 
 
 @dataclass
@@ -102,11 +112,8 @@ class Case:
 
     def quiet(self, now: datetime, after: timedelta) -> None:
         """Time passes: what obeys and has been quiet is proved; with all of it the incident is mitigated."""
-        due = [
-            wish for wish in self.wishes.values() if wish.phase == "applied" and wish.applied_at is not None
-        ]
-        for wish in due:
-            if wish.applied_at is not None and wish.applied_at + after <= now:
+        for wish in [each for each in self.wishes.values() if each.phase == "applied"]:
+            if wish.watched_at is not None and wish.watched_at + after <= now:
                 wish.phase = "verified"
                 held = [each for each in self.wishes.values() if each.holds]
                 if self.open and all(each.phase == "verified" for each in held):
@@ -139,6 +146,22 @@ class Cases:
 
     def belongs(self, target: Target) -> str | None:
         return next((self.keys[key] for key in self.keys_of(target) if key in self.keys), None)
+
+    def halting(self, target: Target) -> list[str]:
+        """The open cases that want the target to stop, the narrowest order first."""
+        of_agent = target.model_copy(update={"session": None})
+        wider = (target, of_agent, of_agent.model_copy(update={"agent": "*"}))
+        found = [
+            incident_id
+            for each in wider
+            for incident_id, case in sorted(self.by_id.items())
+            if case.open
+            and (wish := case.wishes.get(each.model_dump_json())) is not None
+            and wish.holds
+            and wish.state is not None
+            and wish.state.mode == "halt"
+        ]
+        return list(dict.fromkeys(found))
 
     def claim(self, incident_id: str, target: Target) -> None:
         for key in self.keys_of(target):

@@ -200,7 +200,11 @@ def test_answers_taken_in_together_come_to_what_they_do_one_by_one(
     assert facts == ["containment_refused", "containment_applied"]
     assert (view.containments[0].enforcement_point, view.containments[0].state) == ("g1", "applied")
     with sqlite_store.reading() as connection:
-        assert wanted.due(connection, 10**15) == [], "confirmed"
+        assert len(wanted.due(connection, 10**15)) == 1, "there is one who does not obey"
         kept = connection.execute(select(func.count()).select_from(tables.acks)).scalar_one()
     assert kept == 40
+    again = ack_of(fields, engine.clock(), enforcement_point="g0")
+    assert engine.responder.acks([(applied[0], None), (again, None)]) == [True, True]
+    with sqlite_store.reading() as connection:
+        assert wanted.due(connection, 10**15) == [], "confirmed"
     assert offsets_of(sqlite_store, topics.ACKS) == {0: len(given)}

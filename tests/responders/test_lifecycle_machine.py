@@ -135,6 +135,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.seen: list[Detection] = []
         self.acked: set[tuple[str, str, str]] = set()
         self.epochs: dict[str, dict[int, ControlState]] = {}
+        self.let_run: dict[Target, datetime] = {}
         self.moments: list[tuple[datetime, dict[str, Incident]]] = []
 
     def teardown(self) -> None:
@@ -180,6 +181,9 @@ class Lifecycle(RuleBasedStateMachine):
         )
         self.seen.append(seen)
         expected = self.cases.belongs(whose)
+        ignored = self.cases.halting(whose) if detector == "disobeyed_control" else []
+        if ignored and expected not in ignored:
+            expected = ignored[0]
         incident = self.responders[who].detection(seen)
         if expected is None and severity == "info":
             assert incident is None
@@ -192,6 +196,8 @@ class Lifecycle(RuleBasedStateMachine):
             assert incident.incident_id == expected
         self.cases.claim(incident.incident_id, whose)
         self.take_in(self.cases.by_id[incident.incident_id], seen, incident)
+        for other in ignored:
+            self.disobeyed(self.cases.by_id[other], whose)
 
     def take_in(self, case: Case, seen: Detection, incident: Incident) -> None:
         if WORSE.index(seen.severity) > WORSE.index(case.severity):
@@ -200,12 +206,15 @@ class Lifecycle(RuleBasedStateMachine):
             case.critical_since = self.clock.now
         about = Target(agent=seen.agent, session=seen.session)
         if seen.detector == "disobeyed_control":
-            for wish in case.wishes.values():
-                if wish.holds and wish.phase != "disobeyed" and concerns(wish.target, about):
-                    wish.phase = "disobeyed"
-                    case.worse(self.clock.now)
+            self.disobeyed(case, about)
         elif seen.suggested is not None:
             self.suggest(case, case.wish(about), seen, incident)
+
+    def disobeyed(self, case: Case, about: Target) -> None:
+        for wish in case.wishes.values():
+            if wish.holds and wish.phase != "disobeyed" and concerns(wish.target, about):
+                wish.phase = "disobeyed"
+                case.worse(self.clock.now)
 
     def suggest(self, case: Case, wish: Wish, seen: Detection, incident: Incident) -> None:
         assert seen.suggested is not None
@@ -214,11 +223,12 @@ class Lifecycle(RuleBasedStateMachine):
             wanted = both(wish.state, seen.suggested)
             if wanted == both(wish.state):
                 return
-        if wish.released_at is not None and seen.time <= wish.released_at:
+        of_agent = wish.target.model_copy(update={"session": None})
+        if any(seen.time <= self.let_run[each] for each in (wish.target, of_agent) if each in self.let_run):
             return
         if automatic(seen):
             case.worse(self.clock.now)
-            wish.order(wanted, epoch_in(incident, wish.target))
+            wish.order(wanted, epoch_in(incident, wish.target), self.clock.now)
         elif wish.asked is None or both(wish.asked, wanted) != both(wish.asked):
             wish.asked, wish.denied = wanted, False
 
@@ -291,7 +301,7 @@ class Lifecycle(RuleBasedStateMachine):
         case.worse(self.clock.now)
         if attended and not case.attended:
             case.take()
-        wish.order(wanted, epoch_in(incident, wish.target))
+        wish.order(wanted, epoch_in(incident, wish.target), self.clock.now)
 
     def denied(self, incident: Incident) -> None:
         for wish in self.cases.by_id[incident.incident_id].wishes.values():
@@ -323,11 +333,15 @@ class Lifecycle(RuleBasedStateMachine):
         about = Target(agent="*") if everyone and whose.session is None else whose
         name = "/".join(filter(None, (about.tenant, about.agent, about.session)))
         actions.resume(self.responders[who], name, "alice")
+        let_run = [about]
         for case in self.cases.by_id.values():
             for wish in case.wishes.values():
                 same = (wish.target.tenant, wish.target.agent) == (about.tenant, about.agent)
                 if wish.holds and same and about.session in (None, wish.target.session):
-                    wish.phase, wish.released_at = "released", self.clock.now
+                    wish.phase = "released"
+                    let_run.append(wish.target)
+        # Whom somebody holds is told to run as far as it is held; whom nobody holds, as it was asked.
+        self.let_run |= dict.fromkeys(let_run[1:] or let_run, self.clock.now)
 
     @rule(who=who, broker=st.sampled_from(("takes them", "takes them", "refuses them")))
     def commands_are_published(self, who: int, broker: str) -> None:
