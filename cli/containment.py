@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import completion
 from cli.acting import NOT_TAKEN, person, responder_of, taken_up
 from cli.common import Config, DataDir, Json, print_json, say, stdout
 from cli.errors import UserError
@@ -24,7 +25,9 @@ Reason = Annotated[str, typer.Option("--reason", help="Goes into the log and ont
 TargetName = Annotated[
     str,
     typer.Argument(
-        metavar="TARGET", help="AGENT, TENANT/AGENT or TENANT/AGENT/SESSION; 'TENANT/*' is every agent."
+        metavar="TARGET",
+        help="AGENT, TENANT/AGENT or TENANT/AGENT/SESSION; 'TENANT/*' is every agent.",
+        autocompletion=completion.targets,
     ),
 ]
 
@@ -37,7 +40,12 @@ def register(app: typer.Typer) -> None:
 
 def halt(
     target: Annotated[
-        str | None, typer.Argument(metavar="[TARGET]", help="AGENT, TENANT/AGENT or TENANT/AGENT/SESSION.")
+        str | None,
+        typer.Argument(
+            metavar="[TARGET]",
+            help="AGENT, TENANT/AGENT or TENANT/AGENT/SESSION.",
+            autocompletion=completion.targets,
+        ),
     ] = None,
     everyone: Annotated[
         bool, typer.Option("--all", help="The global stop: every agent of the tenant.")
@@ -77,7 +85,10 @@ def require_approval(
 
 def degrade(
     target: TargetName,
-    level: Annotated[str, typer.Argument(metavar="LEVEL", help="rag, keyword or static.")],
+    level: Annotated[
+        str,
+        typer.Argument(metavar="LEVEL", help="rag, keyword or static.", autocompletion=completion.rungs),
+    ],
     reason: Reason = "ordered by hand",
     config: Config = None,
     data_dir: DataDir = None,

@@ -14,6 +14,7 @@ from rich.markdown import Markdown
 from rich.table import Column, Table
 from rich.text import Text
 
+from cli import completion
 from cli.acting import person, responder_of
 from cli.common import Config, DataDir, Json, print_json, stdout
 
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 _PANEL = "Incidents and containment"
 _SIGNS = {"critical": "[red]critical[/]", "warning": "[yellow]warning[/]", "info": "info"}
 
-IncidentId = Annotated[str, typer.Argument(metavar="ID", help="As in watchkeeper incidents.")]
+IncidentId = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="As in watchkeeper incidents.", autocompletion=completion.open_incidents
+    ),
+]
 Reason = Annotated[str, typer.Option("--reason", help="Goes into the log and onto the command.")]
 ForTarget = Annotated[
     str | None, typer.Option("--target", help="Only for this one, as watchkeeper incident shows it.")
@@ -115,7 +121,12 @@ def _precision(config: Path | None, data_dir: Path | None, as_json: bool) -> Non
 
 
 def incident(
-    incident_id: IncidentId,
+    incident_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="As in watchkeeper incidents.", autocompletion=completion.incidents
+        ),
+    ],
     at: Annotated[
         datetime | None,
         typer.Option(
@@ -143,7 +154,10 @@ def incident(
 
 def runbook(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A detector, as the page names it.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="A detector, as the page names it.", autocompletion=completion.runbooks
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -205,9 +219,19 @@ def deny(
 
 
 def silence(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="An incident, AGENT or TENANT/AGENT; * fits.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHAT",
+            help="An incident, AGENT or TENANT/AGENT; * fits.",
+            autocompletion=completion.silenceable,
+        ),
+    ],
     minutes: Annotated[float, typer.Option("--minutes", min=1, help="For so long.")] = 60,
-    detector: Annotated[str | None, typer.Option("--detector", help="Only what it detects.")] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option("--detector", help="Only what it detects.", autocompletion=completion.detectors),
+    ] = None,
     reason: Reason = "",
     config: Config = None,
     data_dir: DataDir = None,
@@ -235,7 +259,12 @@ def silence(
 
 def unsilence(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="An incident, a silence's id, or AGENT or TENANT/AGENT.")
+        str,
+        typer.Argument(
+            metavar="WHAT",
+            help="An incident, a silence's id, or AGENT or TENANT/AGENT.",
+            autocompletion=completion.silenced,
+        ),
     ],
     config: Config = None,
     data_dir: DataDir = None,

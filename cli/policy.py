@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
+from cli import completion
 from cli.common import Config, Json, print_json, say, settings_from, stderr, stdout
 from cli.errors import UserError
 
@@ -67,9 +68,14 @@ def check(file: PolicyFile = None, config: Config = None, as_json: Json = False)
 
 @app.command()
 def explain(
-    detector: Annotated[str, typer.Argument(metavar="DETECTOR")],
+    detector: Annotated[str, typer.Argument(metavar="DETECTOR", autocompletion=completion.detectors)],
     target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="AGENT, TENANT/AGENT or TENANT/AGENT/SESSION.")
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="AGENT, TENANT/AGENT or TENANT/AGENT/SESSION.",
+            autocompletion=completion.targets,
+        ),
     ],
     file: Annotated[
         Path | None, typer.Option("--policy", metavar="FILE", help="Else the settings' one.")

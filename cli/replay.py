@@ -13,6 +13,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from cli import completion
 from cli.common import Bootstrap, Config, DataDir, Json, print_json, settings_from, stderr, stdout
 from cli.errors import UserError
 
@@ -102,7 +103,10 @@ def backtest(
 
 def drill(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME...]", help="Which failures to replay.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME...]", help="Which failures to replay.", autocompletion=completion.drills
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every drill there is.")] = False,
     config: Config = None,
