@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from sqlalchemy import event
 
-from responders.fake_slack import GOOD_TOKEN, FakeSlack
+from responders.fake_slack import GOOD_TOKEN, FakeSlack, Fault
 from responders.handle import Responder
 from responders.policy import DEFAULT
 from responders.slack.channel import SlackChannel
@@ -19,6 +19,8 @@ from responders.store.event_store import Store
 from responders.store.migrations import upgrade
 from tests.integration.parts.fixtures import *  # noqa: F403 - pytest finds fixtures by their names here
 from tests.responders.world import Clock
+
+HANGING = (Fault.TIME_OUT, Fault.ACCEPT_THEN_TIME_OUT, Fault.ACCEPT_THEN_TRICKLE)
 
 
 @pytest.fixture(scope="session")
@@ -79,14 +81,18 @@ def responder(store: Store, clock: Clock) -> Responder:
 @pytest.fixture
 async def slack() -> AsyncIterator[FakeSlack]:
     """A workspace; it listens once `channel` is asked for."""
-    fake = FakeSlack(hang_s=2.0)
+    fake = FakeSlack(hang_s=30.0)
     yield fake
     await fake.stop()
 
 
 @pytest.fixture
-async def channel(slack: FakeSlack) -> AsyncIterator[SlackChannel]:
-    """Its channel #incidents, with little patience."""
+async def channel(slack: FakeSlack, request: pytest.FixtureRequest) -> AsyncIterator[SlackChannel]:
+    """Its channel #incidents. It has little patience only where the test's `fault` is to hang: a busy machine
+    is slow too.
+    """
     base_url = await slack.start()
+    drawn = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    timeout_s = 1.0 if drawn.get("fault") in HANGING else 30.0
     async with aiohttp.ClientSession() as session:
-        yield SlackChannel(GOOD_TOKEN, "#incidents", base_url, session, timeout_s=0.3)
+        yield SlackChannel(GOOD_TOKEN, "#incidents", base_url, session, timeout_s=timeout_s)

@@ -42,7 +42,7 @@ class Fault(Enum):
 class Receiver:
     """An HTTP server on loopback; subclasses say what they take."""
 
-    hang_s: float = 3.0
+    hang_s: float = 30.0
     faults: deque[Fault] = field(default_factory=deque)
     requests: int = 0
     url: str = ""

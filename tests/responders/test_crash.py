@@ -81,7 +81,7 @@ class World:
     def start(self) -> None:
         """A new process on what is left of the old one."""
         self.responder = Responder(self.store, DEFAULT.with_channels("slack:#incidents"), self.clock)
-        channel = SlackChannel(GOOD_TOKEN, "#incidents", self._slack_url, self._session, timeout_s=2)
+        channel = SlackChannel(GOOD_TOKEN, "#incidents", self._slack_url, self._session)
         log = KafkaIncidentLog(self.bus)
         self.sender = Sender(self.responder, {channel.name: channel}, log)
         self.publisher = ControlPublisher(self.responder, self.bus, self._signing)

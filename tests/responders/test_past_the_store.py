@@ -56,7 +56,7 @@ async def slack() -> AsyncIterator[tuple[FakeSlack, SlackChannel]]:
     fake.now_s = START.timestamp
     url = await fake.start()
     async with aiohttp.ClientSession() as session:
-        yield fake, SlackChannel(GOOD_TOKEN, "#incidents", url, session, timeout_s=2)
+        yield fake, SlackChannel(GOOD_TOKEN, "#incidents", url, session)
     await fake.stop()
 
 

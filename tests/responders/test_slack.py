@@ -137,7 +137,7 @@ async def test_an_error_answer_is_permanent_or_not(
 async def test_a_slack_that_is_not_there_leaves_no_doubt() -> None:
     async with aiohttp.ClientSession() as session:
         base_url = f"http://127.0.0.1:{free_port()}/api/"
-        channel = SlackChannel(GOOD_TOKEN, "#incidents", base_url, session, timeout_s=0.5)
+        channel = SlackChannel(GOOD_TOKEN, "#incidents", base_url, session)
         outcome = await channel.send(page())
         assert isinstance(outcome, Retryable)
         assert not outcome.in_doubt
