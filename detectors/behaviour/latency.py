@@ -3,8 +3,7 @@
 Statistic: the e-detector of `detectors.sequential.distribution` on log bins of durations, of model calls and
 of tool calls, at the levels of `detectors.false_alarms`; each tool's durations are taken relative to its own
 usual one, so that another mix of tools is no change. Unit: ms. Source: R 45, latency attributed to retrieval,
-rate limits, context growth or the model: told is what else changed since the onset. Critical is twice as
-long.
+rate limits, context growth or the model: told is what else changed since then. Critical is twice as long.
 
 >>> from detectors.bins import log_bin
 >>> from detectors.testing import run_windows, window
