@@ -145,6 +145,8 @@ class Activity(msgspec.Struct, omit_defaults=True, kw_only=True):
     refusals_known: int = 0
     echo_calls: int = 0
     echo_refusals: int = 0
+    repeat_calls: int = 0
+    repeat_errors: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cost_known_calls: int = 0
@@ -267,6 +269,7 @@ def _add_llm_call(activity: Activity, event: Any, facts: Any) -> str | None:
     else:
         activity.cost_known_calls += 1
         activity.cost_usd_micro += int((cost_usd if cost_usd < MAX_CALL_USD else MAX_CALL_USD) * 1e6 + 0.5)
+    _note_repeat(activity, event, facts)
     if event.status == "error":
         activity.llm_errors += 1
         throttled = is_throttled(event.error_type)
@@ -285,8 +288,9 @@ def _add_llm_call(activity: Activity, event: Any, facts: Any) -> str | None:
     return "refusal" if refusal else None
 
 
-def _add_tool_call(activity: Activity, event: Any, _facts: Any) -> str | None:
+def _add_tool_call(activity: Activity, event: Any, facts: Any) -> str | None:
     activity.tool_calls += 1
+    _note_repeat(activity, event, facts)
     use = _of(activity.tools, event.tool, ToolUse)
     use.calls += 1
     if event.duration_ms is not None:
@@ -299,6 +303,12 @@ def _add_tool_call(activity: Activity, event: Any, _facts: Any) -> str | None:
     if event.effect is not None:
         activity.effects += 1
     return None
+
+
+def _note_repeat(activity: Activity, event: Any, facts: Any) -> None:
+    if facts.repeat:
+        activity.repeat_calls += 1
+        activity.repeat_errors += event.status == "error"
 
 
 def _add_retrieval(activity: Activity, event: Any, _facts: Any) -> None:

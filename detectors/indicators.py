@@ -69,7 +69,9 @@ def _refusals(activity: Activity) -> Sums:
 
 
 def _errors(activity: Activity) -> Sums:
-    return _rate(activity.llm_calls + activity.tool_calls, activity.llm_errors + activity.tool_errors)
+    """What is tried again after a failure fails again: a session's calls soon after one count not."""
+    calls = activity.llm_calls + activity.tool_calls - activity.repeat_calls
+    return _rate(calls, activity.llm_errors + activity.tool_errors - activity.repeat_errors)
 
 
 def _completions(activity: Activity) -> Sums:

@@ -45,6 +45,10 @@ MAX_AGENTS: Final = 16
 MAX_JUDGED: Final = 2
 REFUSAL_ECHO: Final = 5
 """So many calls after a refusal tell of what was refused, not of how often something is."""
+FAILURE_ECHO: Final = 3
+"""So many calls after a failure tell of what failed: a retry, with a look at it between."""
+ECHO_MS: Final = 600_000
+"""For so long. In a session that goes on for days whatever lasts is told of all the same."""
 MADE_UP: Final = frozenset({"llm.call", "retrieval"})
 """Event types that always say something of what their agent is made of."""
 MAX_DROPPED: Final = 128
@@ -416,7 +420,7 @@ class SessionPipeline:
             if makeup is not known:
                 remember_makeup(facts.makeups, event.agent, makeup)
 
-    def _take_llm_call(self, record: SessionRecord, event: Any, _source: Source, _time_ms: int) -> None:
+    def _take_llm_call(self, record: SessionRecord, event: Any, _source: Source, time_ms: int) -> None:
         facts = record.facts
         facts.llm_calls += 1
         facts.steps = facts.llm_calls if facts.llm_calls > facts.tool_calls else facts.tool_calls
@@ -428,12 +432,13 @@ class SessionPipeline:
         else:
             facts.cost_usd += min(event.cost_usd, MAX_CALL_USD)
         if event.refusal is not None:
-            facts.echo = facts.echoing > 0
+            facts.echo = facts.echoing > 0 and abs(time_ms - facts.refused_ms) < ECHO_MS
             facts.echoing = REFUSAL_ECHO if event.refusal else max(0, facts.echoing - 1)
+            if event.refusal and not facts.echo:
+                facts.refused_ms = time_ms
         if event.confidence is not None:
             facts.confidence = event.confidence
-        if event.status == "error":
-            facts.errors += 1
+        _take_status(facts, event, time_ms)
         if not facts.taught and event.status == "ok":
             lesson_of(record).add_llm_call(event)
 
@@ -441,9 +446,8 @@ class SessionPipeline:
         facts = record.facts
         facts.tool_calls += 1
         facts.steps = facts.llm_calls if facts.llm_calls > facts.tool_calls else facts.tool_calls
-        if event.status == "error":
-            facts.errors += 1
-        else:
+        _take_status(facts, event, time_ms)
+        if event.status != "error":
             facts.effects += event.effect is not None
             if not facts.taught:
                 lesson_of(record).add_tool_call(event)
@@ -637,3 +641,15 @@ class SessionPipeline:
     def _plan(self) -> None:
         closes_ms = self._floor_ms + self.window_ms + self.lateness_ms
         self._next_due_ms = min(self._heap[0][0] if self._heap else NEVER, closes_ms)
+
+
+def _take_status(facts: SessionFacts, event: Any, time_ms: int) -> None:
+    """Whether the call failed, and whether that tells of anything that an earlier one has not told of."""
+    facts.repeat = facts.repeating > 0 and abs(time_ms - facts.failed_ms) < ECHO_MS
+    if event.status != "error":
+        facts.repeating = max(0, facts.repeating - 1)
+        return
+    facts.errors += 1
+    facts.repeating = FAILURE_ECHO
+    if not facts.repeat:
+        facts.failed_ms = time_ms

@@ -131,8 +131,10 @@ class Finding(NamedTuple):
 
 def read(activity: Activity, norms: dict[str, list[float]]) -> list[tuple[float, float]]:
     """Observations and bad ones of an activity by measure; `norms` are the sums of evaluations."""
-    calls = float(activity.llm_calls + activity.tool_calls)
-    failed = float(activity.llm_errors + activity.tool_errors + activity.refusals)
+    # What comes soon after a failure or refusal in its session tells of the same cause; some is both.
+    calls = float(activity.llm_calls + activity.tool_calls - activity.repeat_calls - activity.echo_calls)
+    errors = activity.llm_errors + activity.tool_errors - activity.repeat_errors
+    failed = float(errors + activity.refusals - activity.echo_refusals)
     ended = float(activity.sessions_ended - activity.outcomes.get("cancelled", 0))
     badly = float(sum(activity.outcomes.get(outcome, 0) for outcome in BAD_ENDS))
     count, lower = 0.0, 0.0
@@ -143,7 +145,7 @@ def read(activity: Activity, norms: dict[str, list[float]]) -> list[tuple[float,
             sd = max(norm[2] / norm[0] - mean * mean, 1e-4) ** 0.5
             count += moments.count
             lower += (moments.count * mean - moments.sum_micro / 1e6) / sd
-    return [(calls, min(failed, calls)), (ended, badly), (count, lower)]
+    return [(max(calls, failed), failed), (ended, badly), (count, lower)]
 
 
 def learn(norms: dict[str, list[float]], name: str, moments: Moments) -> None:
