@@ -6,6 +6,7 @@ database or connects to a bus.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ def make_app(
     *,
     slack_signing_secret: str | None = None,
     registry: CollectorRegistry | None = None,
+    metrics_beside: Callable[[], bytes] = bytes,
     now_s: Callable[[], float] = time.time,
 ) -> Starlette:
     """The ASGI application.
@@ -58,11 +60,13 @@ def make_app(
         access: the token, and whether the listener is on loopback.
         slack_signing_secret: without it `/slack/interactions` answers 503.
         registry: what `/metrics` shows beside the API's own counters; default: an empty one.
+        metrics_beside: what `/metrics` shows after these, of another process; in Prometheus' text format.
         now_s: the wall clock, seconds since 1970.
     """
     metrics = make_metrics(registry)
+    health = _Health(parts.readiness, metrics.registry, metrics_beside)
     return Starlette(
-        routes=_routes(parts, access, metrics, slack_signing_secret, now_s),
+        routes=_routes(parts, access, metrics, health, slack_signing_secret, now_s),
         exception_handlers={ApiError: on_api_error, HTTPException: on_http_exception},
     )
 
@@ -71,6 +75,7 @@ def _routes(
     parts: Parts,
     access: Access,
     metrics: Metrics,
+    health: _Health,
     slack_signing_secret: str | None,
     now_s: Callable[[], float],
 ) -> list[Route]:
@@ -78,7 +83,6 @@ def _routes(
     incidents = IncidentRoutes(parts.incidents, parts.actions, access)
     allow = Allow(parts.decider, metrics)
     slack = SlackInteractions(slack_signing_secret, parts.slack, metrics, now_s)
-    health = _Health(parts.readiness, metrics.registry)
     return [
         Route("/healthz", health.alive),
         Route("/readyz", health.ready),
@@ -99,9 +103,12 @@ def _routes(
 
 
 class _Health:
-    def __init__(self, readiness: Readiness, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, readiness: Readiness, registry: CollectorRegistry, beside: Callable[[], bytes]
+    ) -> None:
         self._readiness = readiness
         self._registry = registry
+        self._beside = beside
 
     async def alive(self, _: Request) -> Response:
         """200 while the loop turns."""
@@ -117,4 +124,5 @@ class _Health:
 
     async def metrics(self, _: Request) -> Response:
         """Prometheus' text format."""
-        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+        text = generate_latest(self._registry) + await asyncio.to_thread(self._beside)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -159,8 +159,10 @@ def _for_embedded(settings: Settings, address: str) -> Settings:
 
 def _environment(settings: Settings) -> dict[str, str]:
     """What a child must be told because it was decided here; the rest it reads itself."""
+    metrics = settings.stream.metrics_file or settings.data_dir / "stream.prom"
     return {
         "WATCHKEEPER_DATA_DIR": str(settings.data_dir),
+        "WATCHKEEPER_STREAM__METRICS_FILE": str(metrics),
         "WATCHKEEPER_KAFKA__BOOTSTRAP": settings.kafka.bootstrap,
         "WATCHKEEPER_KAFKA__IDEMPOTENT_PRODUCER": str(settings.kafka.idempotent_producer).lower(),
         "WATCHKEEPER_KAFKA__REBALANCE_TIMEOUT_MS": str(settings.kafka.rebalance_timeout_ms),

@@ -22,6 +22,7 @@ from api.adapters import KafkaProducer, ResponderActions, StoreIncidents
 from api.allow import WantedDecider
 from api.app import Parts, make_app
 from api.health import HealthBoard, follow
+from api.metrics import written
 from api.security import Access, is_loopback
 from cli.common import print_ready
 from cli.errors import UserError
@@ -157,6 +158,7 @@ async def _api(settings: Settings) -> AsyncIterator[_Api]:
         Access(http_token(settings), is_loopback(settings.http.host)),
         slack_signing_secret=None if secret is None else secret.get_secret_value(),
         registry=REGISTRY,
+        metrics_beside=lambda: written(settings.stream.metrics_file),
     )
     try:
         await _start(producer, settings)

@@ -63,6 +63,13 @@ class StreamSettings(_Section):
     lateness_ms: int = Field(default=2_000, ge=0)
     stall_ms: int = Field(default=60_000, ge=1_000)
     batch_records: int = Field(default=2_000, ge=1, description="Records taken at a time from a partition.")
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Where a worker answers Prometheus, at http.host."
+    )
+    metrics_file: Path | None = Field(
+        default=None,
+        description="Where a worker writes its metrics, which a responder with the same setting shows too.",
+    )
     idle_clock: Literal["broker", "events"] = Field(
         default="broker",
         description="What moves time on while a partition has nothing to read: the broker's clock, or "

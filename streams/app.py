@@ -11,6 +11,7 @@ from config.kafka import client_options
 from config.settings import Settings, SettingsError
 from streams import behaviour, otlp, sessions
 from streams.admin import check_topics
+from streams.metrics import exposed, registry_of
 from streams.stage import Stage
 from streams.transport import ClientSettings
 from streams.worker import WorkerSettings, run_process
@@ -87,4 +88,9 @@ def run_worker(settings: Settings, on_ready: Callable[[], None]) -> None:
     objectives.load(settings.policy)  # Told before anything starts.
     asyncio.run(check_topics(settings.kafka))
     trusted_keys(settings)
-    run_process(lambda: stages(settings), worker_settings(settings), on_ready=on_ready)
+    run_process(
+        lambda: stages(settings),
+        worker_settings(settings),
+        on_ready=on_ready,
+        beside=lambda worker: exposed(registry_of(worker.metrics, worker.lag), settings),
+    )

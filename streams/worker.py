@@ -504,8 +504,12 @@ def run_process(
     settings: WorkerSettings,
     *,
     on_ready: Callable[[], None] = lambda: None,
+    beside: Callable[[Worker], contextlib.AbstractAsyncContextManager[None]] | None = None,
 ) -> None:
-    """Run until SIGTERM or SIGINT, then return. On a failure the process ends at once, with exit code 1."""
+    """Run until SIGTERM or SIGINT, then return. On a failure the process ends at once, with exit code 1.
+
+    ``beside`` is entered for as long as the worker runs.
+    """
 
     def ready() -> None:
         spare_collector()
@@ -516,7 +520,8 @@ def run_process(
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, worker.stop)
         try:
-            await worker.run()
+            async with beside(worker) if beside is not None else contextlib.nullcontext():
+                await worker.run()
         except (TopicError, BrokerError, WorkerError) as error:
             _die(f"watchkeeper: {error}")
         except Exception:
