@@ -78,7 +78,7 @@ def test_slack_is_answered_in_time_and_the_person_afterwards(
     with make_client() as client:
         answer = press(client, body=urlencode(TYPED).encode())
         assert (answer.status_code, answer.content, parts.done) == (200, b"", [])
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not parts.told and time.monotonic() < deadline:
             client.get("/healthz")
     assert parts.told == [("https://there", "It is done.")]

@@ -60,7 +60,7 @@ def test_it_says_how_to_use_it_and_ends_cleanly(
         assert slack.app_token is not None
         assert slack.signing_secret is None
         process.send_signal(number)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert process.stderr is not None
         told = process.stderr.read()
         assert known["page"] in told
@@ -76,7 +76,7 @@ def test_over_http_the_engine_needs_the_secret_and_no_app_token(monkeypatch: pyt
         assert slack.signing_secret is not None
         assert slack.signing_secret.get_secret_value() == known["signing_secret"]
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)
         assert (out, err) == ("", "")
 
 

@@ -20,7 +20,7 @@ from watchkeeper_client.gate import FailMode
 
 pytestmark = pytest.mark.embedded
 
-_PATIENCE_S = 20.0
+_PATIENCE_S = 60.0
 
 
 def connect(

@@ -31,7 +31,7 @@ from watchkeeper_client import Denied, Halted, Watchkeeper
 from watchkeeper_client.control import TrustedKeys, Verified, verify
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(180)]
-WAIT_S = 30.0
+WAIT_S = 60.0
 T = TypeVar("T")
 
 

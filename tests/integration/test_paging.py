@@ -15,7 +15,7 @@ from tests.integration.parts.engine import UpEngine, run_cli
 from watchkeeper_client import Watchkeeper
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(120)]
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 @pytest.fixture

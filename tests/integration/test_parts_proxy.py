@@ -152,15 +152,15 @@ async def test_a_request_is_delayed_and_another_topic_is_not(
     own_kafka: KafkaBroker, kafka_proxy: KafkaProxy
 ) -> None:
     slow, fast = own_kafka.new_topic("slow"), own_kafka.new_topic("fast")
-    kafka_proxy.delay_produce(slow, 500)
+    kafka_proxy.delay_produce(slow, 3_000)
     async with _producer(kafka_proxy.address) as producer, _producer(kafka_proxy.address) as other:
         started = time.monotonic()
         waiting = await producer.send(slow, b"v")
         await other.send_and_wait(fast, b"v")
-        assert time.monotonic() - started < 0.4
+        assert time.monotonic() - started < 2.5
         assert own_kafka.end_offsets(slow) == {0: 0}, "the request is still on its way"
         await waiting
-        assert 0.5 <= time.monotonic() - started < 2
+        assert time.monotonic() - started >= 3
     assert own_kafka.end_offsets(slow) == {0: 1}
 
 
@@ -168,14 +168,14 @@ async def test_an_answer_is_delayed_when_the_broker_has_the_record(
     own_kafka: KafkaBroker, kafka_proxy: KafkaProxy
 ) -> None:
     topic = own_kafka.new_topic("slow-answer")
-    kafka_proxy.delay_produce(topic, 600, side=Side.ANSWER)
+    kafka_proxy.delay_produce(topic, 3_000, side=Side.ANSWER)
     async with _producer(kafka_proxy.address, linger_ms=0) as producer:
         started = time.monotonic()
         waiting = await producer.send(topic, b"v")
-        assert await _until(lambda: own_kafka.end_offsets(topic) == {0: 1}, within_s=0.5)
+        assert await _until(lambda: own_kafka.end_offsets(topic) == {0: 1}, within_s=2.5)
         assert not waiting.done()
         await waiting
-        assert time.monotonic() - started >= 0.6
+        assert time.monotonic() - started >= 3
 
 
 @pytest.mark.parametrize("outlives", [False, True])
@@ -430,7 +430,7 @@ def test_cut_off_messages_are_errors() -> None:
             wire.read_produce_request(wire.read_header(frame[:length]))
 
 
-async def _until(holds: object, within_s: float = 5.0) -> bool:
+async def _until(holds: object, within_s: float = 30.0) -> bool:
     assert callable(holds)
     deadline = time.monotonic() + within_s
     while not await asyncio.to_thread(holds):

@@ -199,7 +199,7 @@ async def test_a_topic_that_cannot_be_read_pages_though_no_order_is_pending(
         return [(view.state, [page.channel for page in view.pages]) for view in views]
 
     async def turns_to(*expected: tuple[str, list[str]]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while found() != list(expected):  # noqa: ASYNC110 - the store has no event
                 await asyncio.sleep(0.05)
 
@@ -210,4 +210,4 @@ async def test_a_topic_that_cannot_be_read_pages_though_no_order_is_pending(
     hears[0] = True
     await turns_to(("resolved", ["desk"]))
     stop.set()
-    await asyncio.wait_for(watching, 5)
+    await asyncio.wait_for(watching, PATIENCE_S)

@@ -241,7 +241,7 @@ async def test_the_page_hears_of_changes(
         await asyncio.sleep(0.05)
         assert not waiting.done()
         await client.chat_postMessage(channel=CHANNEL, text="news")
-        assert await asyncio.wait_for(waiting, 5) == b"data: 1\n"
+        assert await asyncio.wait_for(waiting, 60) == b"data: 1\n"
 
 
 async def test_an_app_that_is_not_there_is_told_on_the_page(

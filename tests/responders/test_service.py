@@ -26,7 +26,7 @@ from tests.integration.parts.ports import free_port
 from tests.responders.world import START, ack_of, detection
 from watchkeeper_client.control import Verified, verify
 
-SOON_S = 30.0
+SOON_S = 60.0
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ class Running:
 
     async def __aexit__(self, *_: object) -> None:
         self.stop.set()
-        await asyncio.wait_for(self.task, 10)
+        await asyncio.wait_for(self.task, SOON_S)
 
 
 @pytest.mark.kafka

@@ -49,7 +49,7 @@ from tests.integration.parts.ports import free_port
 from tests.responders.world import Clock, KeptBus, ack_of, detection
 from watchkeeper_client.control import Verified, verify
 
-SOON_S = 15.0
+SOON_S = 60.0
 POLICY = f"""
 [paging]
 channels = ["slack:#incidents"]

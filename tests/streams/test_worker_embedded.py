@@ -228,7 +228,7 @@ async def test_the_stop_waits_for_what_a_rebalance_is_handing_over(monkeypatch: 
     await asyncio.sleep(0.01)
     assert not stop.done()
     may_commit.set()
-    await asyncio.wait_for(asyncio.gather(rebalance, stop), 5.0)
+    await asyncio.wait_for(asyncio.gather(rebalance, stop), 60.0)
 
 
 async def test_no_broker_is_one_line() -> None:
