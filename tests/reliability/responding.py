@@ -23,6 +23,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from sqlalchemy import select
 
 from responders.fake_slack import GOOD_TOKEN, FakeSlack
+from responders.fake_slack.workspace import Posted
 from responders.handle import offsets_of
 from responders.incident import Incident, fold
 from responders.store import tables
@@ -184,6 +185,10 @@ class Scene:
             ids = connection.execute(select(tables.incidents.c.incident_id)).scalars().all()
             folded = [fold(events_of(connection, each)) for each in ids]
         return [each for each in folded if each is not None and each.tenant.startswith(self.tenant)]
+
+    def told_past_the_store(self) -> list[Posted]:
+        """The pages that say that the store takes nothing."""
+        return [each for each in list(self.slack.messages) if "store takes nothing" in str(each.blocks)]
 
     def log(self, incident_id: str) -> list[IncidentEvent]:
         with self.store.reading() as connection:

@@ -1,6 +1,8 @@
-"""Reliability 19: PostgreSQL is killed again and again, SQLite is locked by another process for a minute.
+"""Reliability 19: PostgreSQL is killed again and again, SQLite is locked for a minute by a process that does
+not go on.
 
-Kafka's offset is never ahead of the database, the responder stays, and works again when the database does.
+Kafka's offset is never ahead of the database, the responder stays, says past the store that it takes nothing,
+and works again when the database does.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ from tests.reliability.counts import count
 from tests.reliability.responding import Scene, new_scene
 
 KILLS = count(3, 20)
-LOCKED_S = count(8, 60)
+LOCKED_S = count(0, 60)
+PAGED_WITHIN_S = 60.0
 BATCH = 3
-WORKS_AGAIN_S = 60.0
+WORKS_AGAIN_S = 120.0
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -64,14 +67,18 @@ def test_a_sqlite_that_another_process_locks_is_waited_for(bus: Bus, tmp_path: P
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             scene.detect(BATCH)
-            until = time.monotonic() + LOCKED_S
-            while time.monotonic() < until:
+            locked = time.monotonic()
+            while time.monotonic() < locked + LOCKED_S or not scene.told_past_the_store():
                 scene.assert_offsets_are_covered()
                 assert_it_stays(scene)
+                assert scene.told_past_the_store() or time.monotonic() < locked + PAGED_WITHIN_S
                 time.sleep(0.5)
             assert len(scene.incidents()) == BATCH, "something was written in spite of the lock"
             other.execute("ROLLBACK")
         began = time.monotonic()
+        (page,) = scene.told_past_the_store()
         scene.until(lambda: scene.done, WORKS_AGAIN_S)
-        print(f"locked for {LOCKED_S} s; all done {time.monotonic() - began:.1f} s after")
+        print(f"locked for {began - locked:.0f} s; all done {time.monotonic() - began:.1f} s after")
+        scene.until(lambda: page.edits)
+        scene.slack.messages.remove(page)
         scene.finish()

@@ -26,7 +26,7 @@ from tests.reliability.counts import count
 from tests.reliability.responding import Scene, new_scene
 from tests.reliability.worker import StreamWorker
 
-FROZEN_S = count(15, 60)
+FROZEN_S = count(12, 60)
 TAKEOVER_S = count(45, 15)
 """CI's machines are busy with other things; less than the minute for which SQLite waits for a lock."""
 BATCH = 8

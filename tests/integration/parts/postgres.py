@@ -70,10 +70,15 @@ def copy_install(install: Path, target: Path) -> None:
 
 
 class PostgresServer:
-    """Port and data stay the same over `stop`, `kill` and `start`; `close` also removes the data."""
+    """Port and data stay the same over `stop`, `kill` and `start`; `close` also removes the data.
 
-    def __init__(self, *, port: int | None = None) -> None:
+    `data` is an empty folder to keep it in, such as a file system of its own, which the server's account can
+    reach; it is left to who made it.
+    """
+
+    def __init__(self, *, port: int | None = None, data: Path | None = None) -> None:
         self.port = free_port() if port is None else port
+        self._data = data
         self._home: Path | None = None
         self._child: Child | None = None
         self._account = pwd.getpwnam(_UNPRIVILEGED) if os.geteuid() == 0 else None
@@ -126,7 +131,7 @@ class PostgresServer:
         if self._home is None:
             self._home = self._make_home()
         binaries = self._binaries()
-        data = self._home / "data"
+        data = self._home / "data" if self._data is None else self._data
         if not (data / "PG_VERSION").exists():
             self._initdb(binaries, data)
         settings = [part for name, value in _SERVER_SETTINGS.items() for part in ("-c", f"{name}={value}")]
@@ -194,7 +199,8 @@ class PostgresServer:
         # Not below the test's own temporary folder: that one is closed to the account the server runs under.
         home = Path(tempfile.mkdtemp(prefix="watchkeeper-postgres-"))
         if self._account is not None:
-            os.chown(home, self._account.pw_uid, self._account.pw_gid)
+            for folder in (home, self._data or home):
+                os.chown(folder, self._account.pw_uid, self._account.pw_gid)
         return home
 
     def _binaries(self) -> Path:
