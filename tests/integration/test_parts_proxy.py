@@ -153,7 +153,8 @@ async def test_a_request_is_delayed_and_another_topic_is_not(
 ) -> None:
     slow, fast = own_kafka.new_topic("slow"), own_kafka.new_topic("fast")
     kafka_proxy.delay_produce(slow, 3_000)
-    async with _producer(kafka_proxy.address) as producer, _producer(kafka_proxy.address) as other:
+    patient = _producer(kafka_proxy.address, request_timeout_ms=30_000)
+    async with patient as producer, _producer(kafka_proxy.address) as other:
         started = time.monotonic()
         waiting = await producer.send(slow, b"v")
         await other.send_and_wait(fast, b"v")
@@ -169,7 +170,7 @@ async def test_an_answer_is_delayed_when_the_broker_has_the_record(
 ) -> None:
     topic = own_kafka.new_topic("slow-answer")
     kafka_proxy.delay_produce(topic, 3_000, side=Side.ANSWER)
-    async with _producer(kafka_proxy.address, linger_ms=0) as producer:
+    async with _producer(kafka_proxy.address, linger_ms=0, request_timeout_ms=30_000) as producer:
         started = time.monotonic()
         waiting = await producer.send(topic, b"v")
         assert await _until(lambda: own_kafka.end_offsets(topic) == {0: 1}, within_s=2.5)
