@@ -72,6 +72,17 @@ def open_incident(
     return None
 
 
+def give_up_taken(connection: Connection, key: str) -> Incident | None:
+    """The incident that held the key until now: somebody is on it, and it calls nobody any more."""
+    grouping = tables.grouping
+    held = connection.execute(select(grouping.c.incident_id).where(grouping.c.key == key)).scalar()
+    incident = None if held is None else event_store.load(connection, held)
+    if incident is None or not incident.attended:
+        return None
+    connection.execute(delete(grouping).where(grouping.c.key == key))
+    return incident
+
+
 def _is_stale(connection: Connection, incident_id: str, now: datetime, window_minutes: float) -> bool:
     """Nothing was seen of it for the window. What a person opened has no detections, and is not."""
     statement = select(func.max(tables.inbox.c.time_ms)).where(tables.inbox.c.incident_id == incident_id)
@@ -159,9 +170,13 @@ def remember_cause(connection: Connection, detection: Detection, incident: Incid
 
 
 def pages_lately(connection: Connection, tenant: str, now: datetime) -> int:
-    """How many transitions were paged in the tenant within the last minute."""
-    paged = tables.paged.c
-    statement = select(func.count()).where(paged.tenant == tenant, paged.time_ms > epoch_ms(now) - MINUTE_MS)
+    """How many transitions were paged in the tenant within the last minute. Another host's clock may be a
+    little ahead; what is further ahead is of a clock that was set back since.
+    """
+    paged, now_ms = tables.paged.c, epoch_ms(now)
+    statement = select(func.count()).where(
+        paged.tenant == tenant, paged.time_ms > now_ms - MINUTE_MS, paged.time_ms < now_ms + MINUTE_MS
+    )
     return connection.execute(statement).scalar_one()
 
 

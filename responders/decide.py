@@ -55,9 +55,9 @@ from responders.decider.inputs import (
     TimerFired,
 )
 from responders.decider.paging import (
-    digest_due,
     list_in_digest,
     on_deferred_due,
+    on_digest_due,
     on_escalation_due,
     on_late,
     on_page_outcome,
@@ -137,7 +137,7 @@ def _on_timer(draft: Draft, given: TimerFired) -> None:
         case "escalate":
             on_escalation_due(draft, given.number)
         case "digest":
-            digest_due(draft)
+            on_digest_due(draft, given.number)
 
 
 __all__ = [

@@ -43,6 +43,7 @@ from responders.decide import (
 )
 from responders.decider import correlation
 from responders.decider.detections import DISOBEDIENCE
+from responders.decider.paging import last_told
 from responders.effects import Release
 from responders.incident import Incident
 from responders.policy import Policy, target_of
@@ -470,20 +471,24 @@ class Responder:
         )
 
     def _decide_also(self, connection: Connection, follow: Follow, now: datetime) -> None:
+        given: Input
         match follow.given:
-            case ListInDigest():
-                keys = (correlation.digest_key(follow.given.tenant),)
-            case PartFails():
-                keys = (correlation.part_key(follow.given.part, follow.given.cause),)
-            case PartWorks():
-                for incident_id in causes.open_incidents_of_part(connection, follow.given.part):
-                    self._decide(connection, follow.given, incident_id, now)
+            case ListInDigest() as given:
+                keys = (correlation.digest_key(given.tenant),)
+                taken = causes.give_up_taken(connection, keys[0])
+                if taken is not None:
+                    given = replace(given, told_at=last_told(taken))
+            case PartFails() as given:
+                keys = (correlation.part_key(given.part, given.cause),)
+            case PartWorks() as given:
+                for incident_id in causes.open_incidents_of_part(connection, given.part):
+                    self._decide(connection, given, incident_id, now)
                 return
-            case _:
-                self._decide(connection, follow.given, follow.to, now)
+            case given:
+                self._decide(connection, given, follow.to, now)
                 return
         known = causes.open_incident(connection, keys, now)
-        self._decide(connection, follow.given, known, now, keys, NOTHING_AROUND)
+        self._decide(connection, given, known, now, keys, NOTHING_AROUND)
 
     def decided(self, connection: Connection, given: Input, incident_id: str) -> None:
         """Decide inside a transaction that the caller has: the outbox settles a row together with its

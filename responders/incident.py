@@ -88,13 +88,14 @@ class Containment:
 
 @dataclass(frozen=True, slots=True)
 class PageStatus:
-    """One page: a transition told to one channel."""
+    """One page: a transition told to one channel; ``version`` is the incident's when it was requested."""
 
     page: str
     channel: str
     headline: str
     state: Literal["requested", "delivered", "failed"]
     requested_at: datetime
+    version: int
     delivered_at: datetime | None = None
     conversation: str | None = None
     message: str | None = None
@@ -110,6 +111,7 @@ class Deferral:
     reason: Literal["quiet_hours", "silence", "consequence", "storm"]
     until: datetime | None
     told_in: str | None
+    version: int
     at: datetime
 
 
@@ -368,7 +370,9 @@ def _waiting(
 ) -> dict[str, Any]:
     match data:
         case log.PageDeferred():
-            told = Deferral(data.page, data.headline, data.reason, data.until, data.told_in, event.time)
+            told = Deferral(
+                data.page, data.headline, data.reason, data.until, data.told_in, event.version, event.time
+            )
             return {"deferrals": MappingProxyType({**incident.deferrals, data.page: told})}
         case log.PageLate():
             return {"late": incident.late | {(data.page, data.channel)}}
@@ -396,7 +400,7 @@ def _pages(
             raise IllegalTransition(
                 f"{event.event_id}: page {data.page} to {data.channel} was requested before"
             )
-        after = PageStatus(data.page, data.channel, data.headline, "requested", requested_at=event.time)
+        after = PageStatus(data.page, data.channel, data.headline, "requested", event.time, event.version)
     elif before is None or before.state != "requested":
         raise IllegalTransition(f"{event.event_id}: no page {data.page} to {data.channel} is under way")
     elif isinstance(data, log.PageDelivered):

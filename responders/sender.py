@@ -133,7 +133,7 @@ class Sender:
         counts = Counter(outbox.destination_of(each.effect) for each in held)
         full = [destination for destination, count in counts.items() if count >= FULL_AT]
         now_ms = epoch_ms(self._responder.clock())
-        renews = bool(held) and now_ms - self._renewed_ms >= RENEW_MS
+        renews = bool(held) and abs(now_ms - self._renewed_ms) >= RENEW_MS
 
         def work(connection: Connection) -> tuple[list[Claimed], list[Claimed]]:
             ours = outbox.renew(connection, held, now_ms) if renews else []
@@ -219,7 +219,7 @@ class Sender:
             return 0
         now_ms = epoch_ms(self._responder.clock())
         paged = self._paged.setdefault(channel, deque())
-        while paged and paged[0] <= now_ms - PACE_MS:
+        while paged and not now_ms - PACE_MS < paged[0] <= now_ms:  # long ago, or the clock was set back
             paged.popleft()
         if len(paged) >= at_most:
             return paged[0] + PACE_MS - now_ms
@@ -256,7 +256,9 @@ class Sender:
         where = await self._in_store(lambda: self._where(effect))
         channel = self._channels.get(effect.channel)
         outcome: Outcome = Delivered()
-        if where is not None and channel is not None and where[2] != message.digest:
+        # An edit that may have been made shows something else than the store knows.
+        changed = where is not None and (claimed.in_doubt or where[2] != message.digest)
+        if where is not None and channel is not None and changed:
             try:
                 async with asyncio.timeout(self._send_within_s):
                     outcome = await channel.edit(where[0], where[1], message)

@@ -96,7 +96,9 @@ def _propose(draft: Draft, target: Target, state: ControlState, trust: Trust, de
         return
     version = draft.incident.version
     draft.timer("approval", target, version, minutes * 60_000)
-    if any(status.requested_at < draft.now for status in draft.incident.pages.values()):
+    # One that is asked for now is rendered later, and shows the question.
+    pages = draft.incident.pages.values()
+    if any(page.state == "delivered" or page.requested_at != draft.now for page in pages):
         name = wording.name_of(target.agent)
         tell_anyway(draft, f"approval:{version}", f"May the engine order {name} to {describe(state)}?")
 

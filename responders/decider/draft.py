@@ -86,12 +86,12 @@ class Decision:
 
 
 class Draft:
-    """What a decision has come to so far. ``told`` is who is told when nothing else says so."""
+    """What a decision has come to so far; ``before`` is the incident that it began with."""
 
     def __init__(
         self, incident: Incident | None, policy: Policy, now: datetime, ids: Ids, around: Around
     ) -> None:
-        self.maybe = incident
+        self.before = self.maybe = incident
         self.policy = policy
         self.now = now
         self.ids = ids

@@ -148,7 +148,10 @@ class MergeInto:
 
 @dataclass(frozen=True, slots=True)
 class ListInDigest:
-    """One more incident than pages a minute allow: the digest, which is an incident of its own, tells it."""
+    """One more incident than pages a minute allow: the digest, which is an incident of its own, tells it.
+
+    ``told_at`` is when the digest before it was sent, which somebody is on.
+    """
 
     incident_id: str
     page: str
@@ -157,6 +160,7 @@ class ListInDigest:
     severity: Severity
     headline: str
     channels: tuple[str, ...]
+    told_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from responders.decider.correlation import is_source
 from responders.decider.draft import DIGEST, DISOBEYED, ENGINE, OPENED, RAISED, TEXT_CHARS, Draft
 from responders.decider.inputs import ListInDigest, PageOutcome, PartFails, PartWorks
 from responders.effects import PACED, Delivered
-from responders.incident import Deferral, Incident
+from responders.incident import Deferral, Incident, PageStatus
 from responders.pages.wording import CHANNEL, LATE, span
 from responders.policy import Told
 from schemas import incident as log
@@ -73,7 +73,8 @@ def held_back(draft: Draft, detection: Detection) -> Later | None:
         for rule in draft.policy.inhibit
         if rule.concerns(detection)
     ]
-    if waits and max(waits) > draft.now:
+    # Before it was opened is after the clock was set back: nobody knows how long it has waited.
+    if waits and draft.incident.opened_at <= draft.now < max(waits):
         return Later("consequence", max(waits))
     # What the others of the storm follow from is the one page to send.
     if is_source(detection, draft.policy.inhibit):
@@ -240,14 +241,15 @@ def silence_over(draft: Draft) -> None:
 
 def _told_since(incident: Incident, deferral: Deferral) -> bool:
     """Whether a later transition was told, or a digest tells it."""
-    return deferral.reason == "storm" or any(at > deferral.at for at in _first_told(incident).values())
+    first = _first_told(incident).values()
+    return deferral.reason == "storm" or any(each.version > deferral.version for each in first)
 
 
-def _first_told(incident: Incident) -> dict[str, datetime]:
-    """When each transition was first told, whatever channel it went to later."""
-    first: dict[str, datetime] = {}
-    for status in incident.pages.values():
-        first[status.page] = min(status.requested_at, first.get(status.page, status.requested_at))
+def _first_told(incident: Incident) -> dict[str, PageStatus]:
+    """The page that first told each transition, whatever channel it went to later."""
+    first: dict[str, PageStatus] = {}
+    for status in sorted(incident.pages.values(), key=lambda each: each.version):
+        first.setdefault(status.page, status)
     return first
 
 
@@ -344,28 +346,39 @@ def list_in_digest(draft: Draft, given: ListInDigest) -> None:
                 before=draft.incident.severity, after="critical", detection_id=given.incident_id
             )
         )
-    digest_due(draft)
-
-
-def digest_due(draft: Draft) -> None:
-    """One digest an interval; what comes between is in the next."""
-    incident = draft.incident
-    if not incident.open:
-        return
-    sent = {page: at for page, at in _first_told(incident).items() if page.startswith(DIGEST)}
-    number = len(sent)
+    sent = _digests(draft.incident)
+    if draft.before is not None and not sent:
+        return  # it waits for its first turn
     every = timedelta(seconds=draft.policy.storm.digest_seconds)
-    next_one = max(sent.values(), default=draft.now - every) + every
-    if next_one > draft.now:
-        draft.timer_at("digest", None, number, next_one)
+    # A clock that was set back makes nobody wait longer than that.
+    due = [min(at, draft.now) + every for at in (*sent, given.told_at) if at is not None]
+    if max(due, default=draft.now) > draft.now:
+        draft.timer_at("digest", None, len(sent), max(due))
         return
-    _send_digest(draft, number + 1)
+    _send_digest(draft, len(sent) + 1)
+
+
+def on_digest_due(draft: Draft, number: int) -> None:
+    """One digest an interval; what comes between is in the next. ``number`` had been sent by then."""
+    if draft.incident.open and number == len(_digests(draft.incident)):
+        _send_digest(draft, number + 1)
+
+
+def _digests(incident: Incident) -> list[datetime]:
+    """When each was sent."""
+    first = _first_told(incident).items()
+    return [each.requested_at for page, each in first if page.startswith(DIGEST)]
+
+
+def last_told(incident: Incident) -> datetime | None:
+    """When the incident's newest page was asked for."""
+    return max((each.requested_at for each in incident.pages.values()), default=None)
 
 
 def last_digest(draft: Draft) -> None:
     """Whoever closes a digest has not been told of what it lists since the last one."""
     if draft.incident.untold:
-        _send_digest(draft, 1 + sum(page.startswith(DIGEST) for page in _first_told(draft.incident)))
+        _send_digest(draft, 1 + len(_digests(draft.incident)))
 
 
 def _send_digest(draft: Draft, number: int) -> None:
@@ -376,10 +389,11 @@ def _send_digest(draft: Draft, number: int) -> None:
 
 __all__ = [
     "DIGEST",
-    "digest_due",
     "last_digest",
+    "last_told",
     "list_in_digest",
     "on_deferred_due",
+    "on_digest_due",
     "on_escalation_due",
     "on_late",
     "on_page_outcome",

@@ -314,6 +314,27 @@ def test_who_closes_a_digest_is_told_first_what_it_lists_since_the_last_one(
     assert [page for incident_id, page in pages(desk) if incident_id == digest.incident_id][2:] == []
 
 
+def test_who_has_taken_a_digest_has_not_taken_the_next_storm(desk: Responder, clock: Clock) -> None:
+    """Of what a digest lists nobody is called but by the digest: one that somebody is on calls nobody."""
+    for number in range(12):
+        desk.detection(detection(f"d-{number}", agent=f"a-{number}", session=f"s-{number}"))
+    (taken,) = [each for each in everything(desk) if each.listed]
+    actions.acknowledge(desk, taken.incident_id, "alice")
+    for number in range(12, 15):
+        desk.detection(detection(f"d-{number}", agent=f"a-{number}", session=f"s-{number}"))
+    first, second = sorted((each for each in everything(desk) if each.listed), key=lambda each: each.attended)
+    assert (first.attended, len(first.listed), second.incident_id) == (False, 3, taken.incident_id)
+    assert first.incident_id not in {incident_id for incident_id, _ in pages(desk)}, "one digest a minute"
+    clock.pass_seconds(60)
+    while desk.fire_timers():
+        pass
+    assert (first.incident_id, "digest:1") in pages(desk)
+    clock.pass_seconds(600)
+    while desk.fire_timers():
+        pass
+    assert (first.incident_id, "escalated:1") in pages(desk)
+
+
 def test_the_cause_of_a_storm_is_paged_though_there_is_one(desk: Responder) -> None:
     """It is the page that explains the others; in a digest it would be one line among theirs."""
     for number in range(20):

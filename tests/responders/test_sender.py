@@ -15,11 +15,12 @@ import pytest
 
 from responders import keys
 from responders.control import ControlPublisher
-from responders.effects import Delivered, Outcome
+from responders.decide import AddNote
+from responders.effects import Delivered, Outcome, Retryable
 from responders.handle import Responder
 from responders.incident_log import KafkaIncidentLog
 from responders.pages.page import Message
-from responders.policy import DEFAULT, Policy
+from responders.policy import DEFAULT, Owner, Policy
 from responders.sender import Outgoing, PageChannel, Sender
 from responders.service import POLL_MS, STOP_WITHIN_S, Work, carry_out
 from responders.store import projections
@@ -215,6 +216,35 @@ async def test_a_sender_that_wakes_after_its_lease_does_not_send(
     clock.pass_seconds(1)
     await sender.run_once()
     assert len(quick.got) == 1
+
+
+async def test_an_edit_that_may_have_arrived_is_made_again_though_the_page_says_the_same_by_now(
+    sqlite_store: Store, clock: Clock, quick: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slack has shown something else meanwhile, and the store does not know."""
+    responder, _, sender = world(sqlite_store, clock, {"quick": quick})
+    opened(responder, 1)
+    while await sender.run_once():
+        pass
+    (row,) = projections.incidents(sqlite_store)
+    shown: list[Outcome] = [Retryable("no answer", in_doubt=True), Delivered()]
+    texts: list[str] = []
+
+    async def edit(conversation: str, message_id: str, message: Message) -> Outcome:
+        texts.append(str(message.blocks))
+        return shown.pop(0)
+
+    monkeypatch.setattr(quick, "edit", edit)
+    before = responder.policy
+    responder.policy = before.model_copy(update={"owner": (Owner(agents={"*"}, owner="night shift"),)})
+    responder.act(row.incident_id, "ana", AddNote("looking"))
+    while await sender.run_once():
+        pass
+    responder.policy = before
+    clock.pass_seconds(60)
+    while await sender.run_once():
+        pass
+    assert ["night shift" in text for text in texts] == [True, False]
 
 
 def test_another_responder_takes_over_within_a_quarter_of_a_minute() -> None:
