@@ -31,7 +31,7 @@ from responders.incident import Containment, Incident
 from responders.pages import triage, wording
 from responders.pages.about import About, about_of
 from responders.pages.relations import related
-from responders.pages.wording import escape, literal, one_line
+from responders.pages.wording import cut, escape, literal, one_line
 from responders.policy import Owner
 from responders.slack import buttons
 from schemas.detection import Detection
@@ -77,7 +77,7 @@ def render(
     summary = incident.summary if latest is None else latest.summary
     facts = _facts(incident, latest, detections, owner)
     blocks: list[Block] = [
-        HeaderBlock(text=PlainTextObject(text=_cut(f"{sign} {headline}", _HEADER_CHARS), emoji=True)),
+        HeaderBlock(text=PlainTextObject(text=cut(f"{sign} {headline}", _HEADER_CHARS), emoji=True)),
         SectionBlock(text=_mrkdwn(literal(summary) or "No summary.")),
         SectionBlock(fields=[_field(name, value) for name, value in facts]),
         SectionBlock(block_id="done", text=_mrkdwn("\n".join(_done(incident)))),
@@ -92,7 +92,7 @@ def render(
     blocks += [*buttons.blocks(incident), ContextBlock(elements=[_mrkdwn(_footer(incident))])]
     text = f"{sign} {incident.severity.upper()} {headline} ({incident.incident_id})"
     shown = tuple(block.to_dict() for block in blocks)
-    return Message(escape(_cut(text, _TEXT_CHARS)), shown, about_of(incident, page, latest))
+    return Message(escape(cut(text, _TEXT_CHARS)), shown, about_of(incident, page, latest))
 
 
 def _sign(incident: Incident) -> str:
@@ -322,16 +322,12 @@ def _footer(incident: Incident) -> str:
 
 
 def _field(name: str, value: str) -> MarkdownTextObject:
-    return MarkdownTextObject(text=_cut(f"*{name}*\n{literal(value)}", _FIELD_CHARS), verbatim=True)
+    return MarkdownTextObject(text=cut(f"*{name}*\n{literal(value)}", _FIELD_CHARS), verbatim=True)
 
 
 def _mrkdwn(text: str) -> MarkdownTextObject:
     """Verbatim: names of channels and people in it stay text, and an address becomes no link by itself."""
-    return MarkdownTextObject(text=_cut(text, _TEXT_CHARS), verbatim=True)
-
-
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return MarkdownTextObject(text=cut(text, _TEXT_CHARS), verbatim=True)
 
 
 def _time(moment: datetime | None) -> str:

@@ -116,6 +116,18 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+def cut(text: str, limit: int) -> str:
+    """``text`` in at most ``limit`` characters, where one beyond the basic plane may count as two.
+
+    >>> cut("a fox: 🦊🦊", 10), cut("a fox: 🦊🦊", 11)
+    ('a fox: 🦊…', 'a fox: 🦊🦊')
+    """
+    encoded = text.encode("utf-16-le")
+    if len(encoded) <= 2 * limit:
+        return text
+    return encoded[: 2 * (limit - 1)].decode("utf-16-le", "ignore") + "…"
+
+
 def span(seconds: float) -> str:
     """How long in the largest unit that still says something.
 

@@ -17,6 +17,7 @@ from slack_sdk.models.blocks import ActionsBlock, ButtonElement, ConfirmObject, 
 from responders.containment import covers, describe, scope_of
 from responders.incident import Containment, Incident
 from responders.pages import wording
+from responders.pages.wording import cut
 from schemas.control import EVERY_AGENT, Target
 
 Pressed = Literal["acknowledge", "halt", "approve", "deny", "resume", "resolve", "false_alarm"]
@@ -155,7 +156,7 @@ def _halting(incident: Incident) -> list[Button]:
     return [
         Button(
             "halt",
-            _cut(label, _LABEL_CHARS),
+            cut(label, _LABEL_CHARS),
             incident.incident_id,
             about,
             target,
@@ -194,7 +195,7 @@ def resumable(incident: Incident) -> list[Containment]:
 
 def _resume(incident: Incident, held: Containment, plain: bool) -> Button:
     # The reason is of the order: it may be an agent's own words, and is cut to what a person reads.
-    why = _cut(wording.one_line(held.reason), 120)
+    why = cut(wording.one_line(held.reason), 120)
     question = Question(
         f"Let {whom(held.target)} run again?",
         f"It was ordered to {describe(held.wanted)}: {why} Whoever else holds it lets go of it, too.",
@@ -203,7 +204,7 @@ def _resume(incident: Incident, held: Containment, plain: bool) -> Button:
     label = "Resume" if plain else f"Resume {whom(held.target)}"
     return Button(
         "resume",
-        _cut(label, _LABEL_CHARS),
+        cut(label, _LABEL_CHARS),
         incident.incident_id,
         str(held.epoch),
         held.target,
@@ -239,8 +240,8 @@ def _elements(row: Iterable[Button]) -> list[ButtonElement]:
 
 def _confirm(question: Question, style: str | None) -> ConfirmObject:
     return ConfirmObject(
-        title=_plain(_cut(question.title, _TITLE_CHARS)),
-        text=_plain(_cut(question.text, _TEXT_CHARS)),
+        title=_plain(cut(question.title, _TITLE_CHARS)),
+        text=_plain(cut(question.text, _TEXT_CHARS)),
         confirm=_plain(question.yes),
         deny=_plain("Not now"),
         style=style,
@@ -249,10 +250,6 @@ def _confirm(question: Question, style: str | None) -> ConfirmObject:
 
 def _plain(text: str) -> PlainTextObject:
     return PlainTextObject(text=text, emoji=False)
-
-
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _short(*parts: str) -> str:

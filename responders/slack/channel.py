@@ -13,17 +13,36 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import aiohttp
+import structlog
 
 from responders.effects import Delivered, Outcome, Permanent, Retryable
 from responders.pages.page import TYPED, Message
 from responders.picture.pictures import Picture
 from responders.sender import Outgoing
 from responders.slack import pictures
-from responders.slack.web_api import TIMEOUT_S, SlackRefusedError, WebApi
+from responders.slack.web_api import TIMEOUT_S, Answer, SlackRefusedError, WebApi
 
 METADATA_TYPE: Final = "watchkeeper_page"
 ATTEMPTS_TO_LOOK: Final = 6
 """After so many looks that failed a page that cannot be looked for is sent again."""
+POST: Final = "chat.postMessage"
+_DISPENSABLE: Final[Mapping[frozenset[str], frozenset[str]]] = {
+    frozenset(
+        {
+            "thread_not_found",
+            "message_not_found",
+            "cannot_reply_to_message",
+            "restricted_action_thread_locked",
+            "restricted_action_non_threadable_channel",
+        }
+    ): frozenset({"thread_ts", "reply_broadcast"}),
+    frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long"}): frozenset({"blocks"}),
+}
+"""By Slack's errors, the fields without which it may take the message: somebody has deleted the one that
+began the thread, or a name is longer than it allows.
+"""
+
+_log = structlog.get_logger(__name__)
 _SLACK_ID: Final = re.compile(r"[CGD][A-Z0-9]{7,}")
 
 
@@ -73,8 +92,7 @@ class SlackChannel:
                 self._failed_looks.pop(page.key, None)
             if found is not None:
                 return found
-        answer = await self._api.call(
-            "chat.postMessage",
+        answer = await self._post(
             {
                 "channel": self._channel if page.thread is None else page.thread[0],
                 "text": page.message.text,
@@ -84,12 +102,22 @@ class SlackChannel:
                 "unfurl_media": False,
                 # A reply that the channel sees too: it is a page, not a footnote.
                 **({} if page.thread is None else {"thread_ts": page.thread[1], "reply_broadcast": True}),
-            },
+            }
         )
         if isinstance(answer, Retryable | Permanent):
             return answer
         self._conversation = str(answer.get("channel") or self._conversation or self._channel)
         return Delivered(self._conversation, str(answer.get("ts", "")))
+
+    async def _post(self, arguments: dict[str, Any]) -> Answer:
+        """Without what Slack refuses of it: a page in one line, or outside its thread, is a page still."""
+        answer = await self._api.call(POST, arguments)
+        for codes, fields in _DISPENSABLE.items():
+            if isinstance(answer, Permanent) and answer.reason.removeprefix(f"{POST}: ") in codes:
+                _log.warning("page sent without a part that Slack refuses", reason=answer.reason)
+                arguments = {name: value for name, value in arguments.items() if name not in fields}
+                answer = await self._api.call(POST, arguments)
+        return answer
 
     async def edit(self, conversation: str, message_id: str, message: Message) -> Outcome:
         answer = await self._api.call(

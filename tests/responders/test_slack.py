@@ -117,7 +117,7 @@ async def test_what_slack_asks_to_wait_is_waited(slack: FakeSlack, channel: Slac
         ("channel_not_found", Permanent, None),
         ("not_in_channel", Permanent, None),
         ("token_revoked", Permanent, None),
-        ("invalid_blocks", Permanent, None),
+        ("is_archived", Permanent, None),
         ("ratelimited", Retryable, False),
         ("internal_error", Retryable, True),
         ("fatal_error", Retryable, True),
@@ -132,6 +132,30 @@ async def test_an_error_answer_is_permanent_or_not(
     assert isinstance(outcome, kind)
     assert error in outcome.reason
     assert getattr(outcome, "in_doubt", None) is in_doubt
+
+
+@pytest.mark.parametrize("error", ["invalid_blocks", "msg_blocks_too_long"])
+async def test_a_page_whose_form_slack_refuses_arrives_as_one_line(
+    slack: FakeSlack, channel: SlackChannel, error: str
+) -> None:
+    slack.refusal = error
+    slack.fail(POST, Fault.REFUSED)
+    assert isinstance(await channel.send(page()), Delivered)
+    assert [(each.text, each.blocks) for each in slack.messages] == [("billing loops", [])]
+    slack.fail(POST, Fault.REFUSED, Fault.REFUSED)
+    assert await channel.send(page("page:INC-1:raised")) == Permanent(f"{POST}: {error}")
+
+
+async def test_a_page_whose_thread_is_gone_goes_to_the_channel(
+    slack: FakeSlack, channel: SlackChannel
+) -> None:
+    root = await channel.send(page())
+    assert isinstance(root, Delivered)
+    slack.refusal = "thread_not_found"
+    slack.fail(POST, Fault.REFUSED)
+    later = replace(page("page:INC-1:raised"), thread=(root.conversation, root.message))
+    assert isinstance(await channel.send(later), Delivered)
+    assert (slack.messages[1].channel, slack.messages[1].thread_ts) == (root.conversation, None)
 
 
 async def test_a_slack_that_is_not_there_leaves_no_doubt() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -275,6 +276,32 @@ def test_names_from_outside_stay_names(name: str) -> None:
         texts = [block.get("text"), *block.get("fields", ()), *block.get("elements", ())]
         for text in (each["text"] for each in texts if each):
             assert "\n*Resolved by ana*" not in text
+
+
+@pytest.mark.parametrize("name", ["🦊" * 256, "&" * 256, "<!channel>" * 25, "\u200b" * 256, "\n"])
+def test_texts_fit_however_slack_counts_their_characters(name: str) -> None:
+    """A fox may be one character or two: a page that Slack does not take reaches nobody."""
+    world = opened(BY_ITSELF, agent=name, session=name, summary=(name * 256)[:1024], runbook=name)
+    world.give(d.PersonActs(name, d.Contain(Target(agent=name, session=name), HALT, (name * 256)[:1024])))
+    assert world.incident is not None
+    message = render(world.incident, "opened")
+    assert problem_with({"text": message.text, "blocks": message.blocks}) is None
+    limits = {"header": 150, "section": 3_000, "button": 75, "title": 100, "text": 300, "field": 2_000}
+    for kind, text in texts(message.blocks):
+        assert len(text.encode("utf-16-le")) / 2 <= limits[kind], kind
+
+
+def texts(blocks: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    for block in blocks:
+        if "text" in block:
+            yield block["type"], block["text"]["text"]
+        for each in block.get("fields", ()):
+            yield "field", each["text"]
+        for each in block.get("elements", ()):
+            if each["type"] == "button":
+                yield "button", each["text"]["text"]
+                for part in ("title", "text") if "confirm" in each else ():
+                    yield part, each["confirm"][part]["text"]
 
 
 @pytest.mark.parametrize(
