@@ -3,7 +3,7 @@ incident is.
 
 The incident's id is the ``dedup_key``: an event that is sent twice is one alert, so there is nothing to look
 for after an unclear answer. PagerDuty does not notify again for an alert that somebody has acknowledged
-there.
+there: for an incident that needs a person again it is resolved, and begins anew.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import orjson
 from pydantic import SecretStr
 
 from responders.channels import http_channel
-from responders.effects import Delivered, Outcome
+from responders.effects import Delivered, Outcome, Retryable
 from responders.pages.about import About
 from responders.pages.page import Message
 from responders.sender import Outgoing
@@ -55,6 +55,10 @@ class PagerDutyChannel:
         action: Action = "trigger" if about.open else "resolve"
         if about.open and about.attended and known:
             action = "acknowledge"
+        if action == "trigger" and about.calls_again and not page.in_doubt:
+            ended = await self._event("resolve", about)
+            if isinstance(ended, Retryable):
+                return Retryable(ended.reason, ended.after_ms)  # resolved twice is resolved
         outcome = await self._event(action, about)
         return Delivered(self.name, _dedup_key(about)) if isinstance(outcome, Delivered) else outcome
 

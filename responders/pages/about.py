@@ -18,7 +18,8 @@ class About:
     """An incident as a page shows it, and which of its transitions the page told (``page``, ``headline``).
 
     ``detector`` and ``opened_as`` are of the first detection; ``attended`` says that somebody is on it.
-    ``held`` is whom it contains, as ``target: state``.
+    ``held`` is whom it contains, as ``target: state``. ``calls_again`` says that the page is the first one
+    since whoever was on it is not any more.
     """
 
     incident_id: str
@@ -44,6 +45,7 @@ class About:
     resolved_by: str | None = None
     resolved_at: datetime | None = None
     false_alarm: bool = False
+    calls_again: bool = False
 
     @property
     def open(self) -> bool:
@@ -93,7 +95,15 @@ def about_of(incident: Incident, page: str, worst: Detection | None) -> About:
         resolved_by=incident.resolved_by,
         resolved_at=incident.resolved_at,
         false_alarm=incident.false_alarm,
+        calls_again=incident.acknowledged_at is not None and page == _calling(incident),
     )
+
+
+def _calling(incident: Incident) -> str | None:
+    """The page with which people were called since nobody is on it."""
+    since = incident.escalating_since
+    first = [each for each in incident.pages.values() if each.requested_at == since]
+    return None if not first else min(first, key=lambda each: each.version).page
 
 
 def _detector(incident: Incident) -> str:

@@ -362,6 +362,31 @@ async def test_pagerduty_wakes_for_what_came_after_the_acknowledgement(rigs: Rig
     assert rig.notified() == 1
 
 
+@pytest.mark.parametrize("fault", [None, Fault.SERVER_ERROR, Fault.ACCEPT_THEN_SERVER_ERROR])
+async def test_pagerduty_wakes_for_what_needs_a_person_again(rigs: Rigs, fault: Fault | None) -> None:
+    """The alert is acknowledged there, and a trigger that joins it calls nobody."""
+    rig = await rigs.pagerduty()
+    (fake,) = rigs.started
+    assert isinstance(fake, FakePagerDuty)
+    sent = await rig.channel.send(page())
+    taken = replace(ABOUT, attended=True, acknowledged_by="alice", acknowledged_at=START)
+    assert isinstance(sent, Delivered)
+    await rig.channel.edit(sent.conversation, sent.message, Message("", (), taken))
+    again = replace(taken, attended=False, calls_again=True)
+    if fault is not None:
+        rig.fail(fault)
+    outcome, _ = await until_done(
+        rig.channel, page("page:INC-1:again:7:pagerduty:ops", Message("", (), again))
+    )
+    assert isinstance(outcome, Delivered)
+    (alerts,) = fake.alerts.values()
+    assert [alert.state for alert in alerts] == ["resolved", "triggered"]
+    await rig.channel.send(
+        page("page:INC-1:escalated:1:pagerduty:ops", Message("", (), replace(again, calls_again=False)))
+    )
+    assert (rig.notified(), alerts[1].triggers) == (2, 2)
+
+
 # Webhooks
 
 

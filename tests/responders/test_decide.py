@@ -26,6 +26,7 @@ from responders.effects import (
 )
 from responders.effects import UpdatePage as Update
 from responders.incident import SEVERITIES, Incident
+from responders.pages.about import about_of
 from responders.policy import DEFAULT, ContainmentPolicy, ContainmentRule, Policy
 from schemas.control import ControlAck, ControlState, Target
 from schemas.detection import Detection
@@ -279,6 +280,20 @@ def test_what_needs_a_person_again_is_told_again() -> None:
     assert (desk.only.state, desk.only.attended) == ("triggered", False)
     assert [page.page.partition(":")[0] for page in desk.of(Page)] == ["opened", "again"]
     assert any(timer.kind == "escalate" and timer.due > desk.clock() for timer in desk.of(SetTimer))
+
+
+def test_only_the_first_page_since_somebody_was_on_it_calls_again() -> None:
+    desk = Desk()
+    key = mitigated(desk)
+    calls = {page: about_of(desk.only, page, None).calls_again for page, _ in desk.only.pages}
+    assert calls == {"opened": False}
+    desk.clock.pass_seconds(60)
+    desk.see(detection("d-2", session="s-2"))
+    desk.give(d.TimerFired("escalate", None, 1), key)
+    calls = {
+        page.partition(":")[0]: about_of(desk.only, page, None).calls_again for page, _ in desk.only.pages
+    }
+    assert calls == {"opened": False, "again": True, "escalated": False}
 
 
 def test_what_is_raised_or_disobeyed_is_told_once() -> None:
