@@ -16,7 +16,7 @@ frozen reference, so that a creep which the reference follows is still seen.
 ...     taken = take(history, spans, at, [1.0, 0.5])
 >>> counts = [stretch.sums[0] for stretch in history.recent]
 >>> len(counts) < 80, sum(counts) + history.reference[0], history.frozen[0] < 400
-(True, 5000.0, True)
+(True, 5000, True)
 """
 
 from __future__ import annotations
@@ -24,7 +24,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from detectors.sequential.stretches import BLOCK, History, Spans, Stretch, Taken, coarsen, joined, learn
+from detectors.sequential.stretches import (
+    BLOCK,
+    History,
+    Spans,
+    Stretch,
+    Taken,
+    coarsen,
+    joined,
+    learn,
+    whole,
+)
 
 __all__ = [
     "BLOCK",
@@ -58,7 +68,7 @@ class Reading(NamedTuple):
 
 def take(history: History, spans: Spans, at: int, sums: Sequence[float]) -> Taken:
     """Takes observations in: their count, their total, and a test's own sums."""
-    row = [*sums, sums[1] * sums[1] / sums[0], 1]
+    row = whole([*sums, sums[1] * sums[1] / sums[0], 1])
     recent = history.recent
     if recent and recent[-1].sums[0] + row[0] <= spans.finest:
         recent[-1].sums = joined(recent[-1].sums, row)

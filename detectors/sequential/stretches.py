@@ -16,12 +16,12 @@ from enum import IntEnum
 import msgspec
 
 BLOCK = 64
+MOST_WHOLE = 2.0**32
 
 
 class Stretch(msgspec.Struct, array_like=True):
     """Consecutive observations: where they began, and sums: count, total, a test's own, then the sum over
-    blocks of total²/count and the number of blocks. Counts stay whole numbers when
-    encoded: of those a state mostly consists, and they take a byte or two.
+    blocks of total²/count and the number of blocks. They are `whole` where they can be.
     """
 
     began: int
@@ -74,12 +74,19 @@ def _added(sums: Sequence[float], more: Sequence[float]) -> list[float]:
     return [one + other for one, other in zip(sums, more, strict=True)] if sums else list(more)
 
 
-def joined(sums: Sequence[float], more: Sequence[float]) -> list[float]:
+def whole(sums: Sequence[float]) -> list[int | float]:
+    """Whole numbers as such, though they come as floats: of sums a state mostly consists, and encoded a
+    whole one takes a byte or two, any other nine. Larger ones than take five stay as they are.
+    """
+    return [int(each) if each % 1 == 0 and abs(each) < MOST_WHOLE else each for each in sums]
+
+
+def joined(sums: Sequence[float], more: Sequence[float]) -> list[int | float]:
     """The sums of both; what is small is one block."""
     both = _added(sums, more)
     if both[0] <= BLOCK:
         both[-2:] = [both[1] * both[1] / both[0], 1]
-    return both
+    return whole(both)
 
 
 def coarsen(history: History, spans: Spans) -> Taken:

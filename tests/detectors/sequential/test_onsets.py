@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ Batches = list[tuple[int, int]]
 BATCHES = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 5)), min_size=1, max_size=80)
 
 
-def taken(batches: Batches, spans: Spans) -> History:
+def taken(batches: Sequence[tuple[float, float]], spans: Spans) -> History:
     history = History()
     for at, (count, hits) in enumerate(batches):
         onsets.take(history, spans, at, (count, min(count, hits)))
@@ -93,3 +95,29 @@ def test_states_are_small_and_survive_encoding(size: int) -> None:
         encoded = msgspec.msgpack.encode(state)
         assert len(encoded) < most
         assert msgspec.msgpack.decode(encoded, type=type(state)) == state
+
+
+@settings(max_examples=40, deadline=None)
+@given(BATCHES, st.sampled_from((50, 8_000)))
+def test_whole_sums_are_kept_as_whole_numbers(batches: Batches, horizon: int) -> None:
+    history = taken([(float(count), float(hits)) for count, hits in batches], Spans(horizon=horizon))
+    kept = [each for stretch in history.recent for each in stretch.sums]
+    assert not [each for each in kept if isinstance(each, float) and each.is_integer()]
+
+
+@pytest.mark.parametrize("extreme", [1e300, -1e300, 2.0**63])
+def test_sums_too_large_for_a_whole_number_are_kept_as_they_are(extreme: float) -> None:
+    history = History()
+    for at in range(20):
+        onsets.take(history, Spans(), at, (4, extreme, 1.0))
+    decoded = msgspec.msgpack.decode(msgspec.msgpack.encode(history), type=History)
+    assert decoded == history
+    assert onsets.known(decoded)[1] == pytest.approx(20 * extreme)
+
+
+def test_a_rate_whose_hits_are_rare_takes_little_room() -> None:
+    random = np.random.default_rng(4)
+    test, state = RateChange("both"), RateChange.State()
+    for at in range(2_000):
+        test.update(state, 20.0, float(random.binomial(20, 0.005)), 1_700_000_000_000 + at * 10_000)
+    assert len(msgspec.msgpack.encode(state)) < 1_500
