@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 from aiokafka.errors import KafkaError
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -65,27 +66,25 @@ async def _health(settings: Settings) -> Any:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Agents as `/v1/agents` lists them, for a person."""
-    shown = Table()
+    """Agents as `/v1/agents` lists them, for a person, in a terminal of 80 columns too."""
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     shown.add_column("agent", overflow="fold", min_width=16)
-    for name in ("health", "score", "worst part", "end to end", "since"):
+    shown.add_column("health\nsince (UTC)", no_wrap=True)
+    for name in ("worst part", "end to end"):
         shown.add_column(name, overflow="fold")
-    shown.add_column("open incidents", no_wrap=True)  # what is typed next
-    shown.add_column("held", overflow="fold")
+    shown.add_column("open incidents\norder", no_wrap=True)  # what is typed next
     for row in sorted(rows, key=_rank):
         health = row["health"]
         state = "cannot tell" if health is None else health["state"]
-        since = "-" if health is None else (health["since"] or health["time"])[:19].replace("T", " ")
+        since = "" if health is None else (health["since"] or health["time"])[5:19].replace("T", " ")
+        score = "" if health is None or health["score"] is None else f" {health['score']:.0f}"
         held = {each["state"]["mode"] for each in row["commands"]} - {"run"}
         shown.add_row(
             Text(f"{row['tenant']}/{row['agent']}"),
-            f"[{_COLOURS[state]}]{state}[/]",
-            "-" if health is None or health["score"] is None else f"{health['score']:.0f}",
+            Text(state, style=_COLOURS[state]).append(score, style="default").append(f"\n{since}".rstrip()),
             _worst(health),
             _end_to_end(health),
-            since,
-            "\n".join(row["open_incidents"]) or "-",
-            ", ".join(sorted(held)) or "-",
+            "\n".join([*row["open_incidents"], *sorted(held)]) or "-",
         )
     return shown
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from responders.channels.trial import Tried
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
 
 def register(to: typer.Typer) -> None:

@@ -42,7 +42,7 @@ def halt(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TARGET]",
+            metavar="TARGET",
             help="AGENT, TENANT/AGENT or TENANT/AGENT/SESSION.",
             autocompletion=completion.targets,
         ),
@@ -121,7 +121,7 @@ def throttle(
 
 def revoke(
     target: TargetName,
-    tools: Annotated[list[str], typer.Argument(metavar="TOOL…", help="As the agent's events name them.")],
+    tools: Annotated[list[str], typer.Argument(metavar="TOOL", help="As the agent's events name them.")],
     reason: Reason = "ordered by hand",
     config: Config = None,
     data_dir: DataDir = None,

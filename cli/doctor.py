@@ -58,6 +58,9 @@ async def examine(settings: Settings, timeout_s: float) -> list[Finding]:
 
 
 async def _data_dir(settings: Settings) -> Finding:
+    if not settings.data_dir.exists():
+        advice = "give --data-dir the running engine's; watchkeeper up makes one, and watchkeeper prepare"
+        return Finding("data directory", "note", f"{settings.data_dir} is not there yet", advice)
     try:
         folder = ensure_data_dir(settings)
     except UserError as error:
@@ -88,9 +91,11 @@ async def _topics(settings: Settings) -> Finding:
 
 async def _store(settings: Settings) -> Finding:
     from responders.store.database import StoreError
-    from responders.store.migrations import revisions
+    from responders.store.migrations import exists, revisions
 
     try:
+        if not await asyncio.to_thread(exists, settings.database_url):
+            return Finding("incident store", "wrong", "there is none yet", "run: watchkeeper db upgrade")
         present, newest = await asyncio.to_thread(revisions, settings.database_url)
     except StoreError as error:
         return Finding("incident store", "wrong", *_split(error))
@@ -182,6 +187,7 @@ async def _slack_buttons(settings: Settings, timeout_s: float) -> list[Finding]:
 
 async def _channel(channel: Checked, timeout_s: float) -> Finding:
     from responders.channels.http_channel import ChannelError
+    from responders.slack.channel import SlackChannel
     from responders.slack.web_api import SlackRefusedError
 
     try:
@@ -194,7 +200,8 @@ async def _channel(channel: Checked, timeout_s: float) -> Finding:
         )
     if not found:
         return Finding(channel.name, "wrong", "does not answer", "check the network, then run doctor again")
-    return Finding(channel.name, "ok", found)
+    says = f"the token is good for the workspace {found}" if isinstance(channel, SlackChannel) else found
+    return Finding(channel.name, "ok", says)
 
 
 def _split(error: Exception, advice: str = "") -> tuple[str, str]:

@@ -131,8 +131,9 @@ def incident(
         datetime | None,
         typer.Option(
             "--at",
+            metavar="TIME",
             formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"],
-            help="As it was then, RFC 3339.",
+            help="As it was then, like 2026-01-31T12:00:00Z.",
         ),
     ] = None,
     config: Config = None,
@@ -156,7 +157,7 @@ def runbook(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]", help="A detector, as the page names it.", autocompletion=completion.runbooks
+            metavar="NAME", help="A detector, as the page names it.", autocompletion=completion.runbooks
         ),
     ] = None,
     as_json: Json = False,

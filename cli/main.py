@@ -15,7 +15,7 @@ app = typer.Typer(
     epilog="Start with: watchkeeper up    See it work: watchkeeper demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
 )
 
 engine.register(app)

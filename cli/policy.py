@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 PolicyFile = Annotated[
     Path | None,
-    typer.Argument(metavar="[FILE]", help="A policy file; else the settings' one.  [WATCHKEEPER_POLICY]"),
+    typer.Argument(metavar="FILE", help="A policy file; else the settings' one.  [WATCHKEEPER_POLICY]"),
 ]
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
 
 def register(to: typer.Typer) -> None:
@@ -86,7 +86,12 @@ def explain(
     ] = "nothing",
     at: Annotated[
         datetime | None,
-        typer.Option("--at", formats=["%Y-%m-%dT%H:%M:%S%z"], help="Now, unless given: RFC 3339."),
+        typer.Option(
+            "--at",
+            metavar="TIME",
+            formats=["%Y-%m-%dT%H:%M:%S%z"],
+            help="Like 2026-01-31T12:00:00Z; now, unless given.",
+        ),
     ] = None,
     config: Config = None,
     as_json: Json = False,

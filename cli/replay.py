@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import os
 import sys
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ def register(app: typer.Typer) -> None:
 def backtest(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="JSON lines of agent events (gzip allowed), or kafka:TOPIC."),
+        typer.Argument(metavar="FILE", help="JSON lines of agent events (gzip allowed), or kafka:TOPIC."),
     ],
     config: Config = None,
     bootstrap: Bootstrap = None,
@@ -104,9 +105,7 @@ def backtest(
 def drill(
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[NAME...]", help="Which failures to replay.", autocompletion=completion.drills
-        ),
+        typer.Argument(metavar="NAME", help="Which failures to replay.", autocompletion=completion.drills),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every drill there is.")] = False,
     config: Config = None,
@@ -137,7 +136,9 @@ def drill(
 
     unknown = [name for name in names or () if name not in BY_NAME]
     if unknown:
-        raise UserError(f"no drill {unknown[0]}: see watchkeeper drill")
+        meant = difflib.get_close_matches(unknown[0], BY_NAME, n=1)
+        hint = f"did you mean {meant[0]}?" if meant else "see watchkeeper drill"
+        raise UserError(f"no drill {unknown[0]}: {hint}")
     chosen = DRILLS if every else tuple(BY_NAME[name] for name in names or ())
     if not chosen:
         _list_drills(as_json)

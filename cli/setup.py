@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from cli.acting import must_exist
 from cli.common import Bootstrap, Config, DataDir, Json, ensure_data_dir, print_json, settings_from, stdout
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def db_rebuild(config: Config = None, data_dir: DataDir = None, as_json: Json = 
     from responders.store.rebuild import rebuild
 
     settings = settings_from(config, data_dir)
+    must_exist(settings)
     store = Store.open(settings.database_url)
     try:
         wrong = rebuild(store)
@@ -120,7 +122,7 @@ def keys_show(config: Config = None, data_dir: DataDir = None) -> None:
 @keys_app.command("rotate")
 def keys_rotate(
     role: Annotated[
-        KeyRole, typer.Argument(metavar="[ROLE]", help="engine, or operator, whose key lifts containment.")
+        KeyRole, typer.Argument(metavar="ROLE", help="engine, or operator, whose key lifts containment.")
     ] = KeyRole.ENGINE,
     only_prepare: Annotated[
         bool,
@@ -199,7 +201,9 @@ def doctor(
     if as_json:
         print_json([finding.as_dict() for finding in findings])
     else:
-        table = Table("", "part", "finding", "what to do", box=None)
+        table = Table("", "part", box=None)
+        for name in ("finding", "what to do"):
+            table.add_column(name, overflow="fold")
         marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]"}
         for finding in findings:
             table.add_row(marks[finding.verdict], finding.part, finding.detail, finding.advice)

@@ -134,7 +134,7 @@ def load(data_dir: Path, need_trusted: bool = True) -> Keys:
     folder = folder_of(data_dir)
     trusted = folder / "trusted.json"
     if need_trusted and not trusted.is_file():
-        raise KeyFileError(f"no trusted keys at {trusted}: make them with watchkeeper keys")
+        raise KeyFileError(f"no trusted keys at {trusted}: make them with watchkeeper keys create")
     engine, operator = (_read(folder / f"{role}.key", role) for role in _ROLES)
     return Keys(engine, operator, trusted)
 

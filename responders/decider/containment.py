@@ -283,6 +283,9 @@ def _awaited(incident: Incident, target: Target | None) -> list[Containment]:
     denied = next((each for each in concerned if each.denied_at is not None), None)
     if denied is not None:
         raise ActionRefused(f"{incident.incident_id}: {denied.denied_by} has denied it already")
+    others = ", ".join(each.target.key for each in incident.containments.values() if each.awaited)
+    if target is not None and others:
+        raise ActionRefused(f"{incident.incident_id} asks nothing about {target.key}: it does about {others}")
     raise ActionRefused(f"{incident.incident_id} has nothing that waits for approval")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from functools import cache
 from importlib.resources import files
@@ -10,7 +11,7 @@ from config.errors import CorrectableError
 
 
 class NoRunbookError(CorrectableError):
-    """There is no runbook of this name; the message lists those there are."""
+    """There is no runbook of this name; the message says which was meant."""
 
 
 @cache
@@ -30,5 +31,7 @@ def runbook(name: str) -> str:
     """
     found = sections().get(name)
     if found is None:
-        raise NoRunbookError(f"no runbook {name}: there are {', '.join(sorted(sections()))}")
+        meant = difflib.get_close_matches(name, sections(), n=1)
+        hint = f"did you mean {meant[0]}?" if meant else "watchkeeper runbook lists them"
+        raise NoRunbookError(f"no runbook {name}: {hint}")
     return found

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from cli.broker import free_port
+from cli.doctor import examine
+from config.settings import Settings
 from tests.cli.invoke import invoke
 
 _COMMANDS = (
@@ -107,8 +109,23 @@ def test_a_variable_that_no_setting_has() -> None:
     assert "WATCHKEEPER_SLAK__BOT_TOKEN: did you mean WATCHKEEPER_SLACK__BOT_TOKEN?" in line
 
 
-def test_unknown_drill() -> None:
-    assert "no drill nonsense" in _one_line("drill", "nonsense")
+def test_unknown_drill_and_runbook() -> None:
+    assert "no drill xyzzy: see watchkeeper drill" in _one_line("drill", "xyzzy")
+    assert _one_line("drill", "file-listin").endswith("did you mean file-listing?")
+    assert _one_line("runbook", "xyzzy").endswith("watchkeeper runbook lists them")
+    assert _one_line("runbook", "tool_lop").endswith("did you mean tool_loop?")
+
+
+async def test_a_look_at_what_is_not_there_makes_nothing(tmp_path: Path) -> None:
+    nowhere = tmp_path / "data"
+    settings = Settings(data_dir=nowhere, kafka={"bootstrap": f"127.0.0.1:{free_port()}"})
+    findings = {each.part: each for each in await examine(settings, timeout_s=60.0)}
+    assert findings["data directory"].detail == f"{nowhere} is not there yet"
+    assert findings["incident store"].advice == "run: watchkeeper db upgrade"
+    assert "watchkeeper keys create" in findings["keys"].advice
+    assert "no incident store" in _one_line("db", "rebuild", "--data-dir", str(nowhere))
+    assert "watchkeeper keys create" in _one_line("keys", "show", "--data-dir", str(nowhere))
+    assert not nowhere.exists()
 
 
 def test_a_drill_says_where_it_found_no_engine(tmp_path: Path) -> None:

@@ -84,6 +84,17 @@ def test_what_is_answered_or_over_waits_no_more(world: World, answer: str) -> No
     assert "waits for approval" not in world.run("incidents")
 
 
+def test_an_answer_about_another_target_says_what_is_asked(world: World) -> None:
+    asked = world.responder.detection(detection())
+    assert asked is not None
+    done = invoke("approve", asked.incident_id, "--target", "billing", "--data-dir", str(world.folder))
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"watchkeeper: {asked.incident_id} asks nothing about default/billing:"
+        " it does about default/billing/s-1\n"
+    )
+
+
 def test_without_anything_to_ask_nothing_waits(world: World) -> None:
     world.responder.detection(detection(suggested=None))
     (row,) = world.listed()

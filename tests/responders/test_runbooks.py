@@ -23,6 +23,6 @@ def test_it_says_what_it_means_where_to_look_what_to_do_and_when_it_is_wrong(nam
     assert headings == ["Means:", "Look at:", "Do:", "Wrong when:"]
 
 
-def test_an_unknown_name_lists_those_there_are() -> None:
-    with pytest.raises(NoRunbookError, match="tool_loop"):
-        runbook("nonsense")
+def test_an_unknown_name_says_which_was_meant() -> None:
+    with pytest.raises(NoRunbookError, match="did you mean tool_loop"):
+        runbook("tool_lop")
