@@ -39,6 +39,7 @@ from responders.store.migrations import upgrade
 from schemas.control import EVERY_AGENT, EVERY_TENANT, ControlState, Rung, Target
 
 _BY_HAND: Final = "ordered by hand"
+_EVERYBODY: Final = frozenset({"all", "everyone", "everybody", "everything"})
 _INCIDENT: Final = re.compile(r"INC-[A-Z2-7]{10}$", re.IGNORECASE)
 LONGEST_SILENCE_MINUTES: Final = 30 * 24 * 60
 
@@ -164,8 +165,15 @@ def degrade(responder: Responder, target: str, rung: str, person: str, reason: s
 def contain(
     responder: Responder, target: str, state: ControlState, person: str, reason: str = _BY_HAND
 ) -> Incident:
-    """Hold ``target`` in ``state``."""
-    return responder.contain(person, Contain(_target(target), state, reason))
+    """Hold ``target`` in ``state``. What would hold nobody who is meant is refused."""
+    about = _target(target)
+    if target.strip().lower() in _EVERYBODY:
+        raise ActionRefused(
+            f"every agent is written *, and halt --all stops them; one called so is default/{about.agent}"
+        )
+    if EVERY_AGENT in about.agent and about.agent != EVERY_AGENT:
+        raise ActionRefused(f"{about.agent} is a pattern: name one agent, or * for every one")
+    return responder.contain(person, Contain(about, state, reason))
 
 
 def resume(responder: Responder, target: str, person: str, reason: str = _BY_HAND) -> tuple[Target, ...]:

@@ -63,6 +63,8 @@ DEEDS: Final[Mapping[Verb, Deed]] = {
 
 _VERBS: Final[Mapping[str, Verb]] = {verb: verb for verb in USAGE}
 _LINK: Final = re.compile(r"<(?:https?://|mailto:)[^|<>]*\|([^<>]*)>|<((?:https?://|mailto:)[^|<>]*)>")
+_APOSTROPHE: Final = "\ue000"
+"""Stands for one that is no quotation mark while the words are split: a character that nobody types."""
 _TYPOGRAPHY: Final = str.maketrans(
     {"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "`": " ", "\u00a0": " "}
 )
@@ -116,14 +118,26 @@ def parse(text: str) -> Order | Unreadable:
 
 
 def _words(text: str) -> list[str]:
-    """The words as a shell splits them; as blanks do, when a quote is not closed: it is an apostrophe."""
+    """The words as a shell splits them, but that an apostrophe inside a word is one; as blanks do, when a
+    quote is not closed.
+    """
     plain = _LINK.sub(lambda match: match[1] or match[2], text.translate(_TYPOGRAPHY))
     plain = plain.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
     plain = re.sub(r"(?<!\S)[—–](?=\w)", "--", plain)
-    try:
-        return shlex.split(plain)
-    except ValueError:
-        return plain.split()
+    plain = re.sub(r"(?<=\w)'(?=\w)", _APOSTROPHE, plain)
+    for quotes in ("'\"", '"'):
+        try:
+            return [word.replace(_APOSTROPHE, "'") for word in _split(plain, quotes)]
+        except ValueError:
+            continue
+    return plain.replace(_APOSTROPHE, "'").split()
+
+
+def _split(text: str, quotes: str) -> list[str]:
+    """Raises ValueError when one of the quotes is not closed."""
+    lexer = shlex.shlex(text, posix=True)
+    lexer.whitespace_split, lexer.commenters, lexer.quotes = True, "", quotes
+    return list(lexer)
 
 
 def _order(verb: Verb, given: argparse.Namespace) -> Order:
@@ -139,6 +153,10 @@ def _order(verb: Verb, given: argparse.Namespace) -> Order:
     if len(words) < len(needed):
         raise _UnreadableError(needed[len(words)])
     taken, rest = words[: len(needed)], words[len(needed) :]
+    if taken and taken[0][:1] in ("'", '"'):
+        raise _UnreadableError(f"the quotation mark before {taken[0][1:41]} is not closed")
+    if taken and not taken[0].strip("-—–"):
+        raise _UnreadableError(f"{taken[0][:40]!r} is no target")
     if rest and verb in ("approve", "ack", "unsilence"):
         raise _UnreadableError(f"{rest[0][:40]!r} is one word too many")
     tenant = getattr(given, "tenant", None)

@@ -281,6 +281,12 @@ def test_a_store_that_does_not_answer_is_said_and_may_be_tried_again(
         ("halt acme/billing/s-1", "halt", "acme/billing/s-1"),
         ("halt --all the building burns", "halt", "default/*"),
         ("halt —all --tenant acme", "halt", "acme/*"),
+        ('halt "my agent" it\'s looping', "halt", "default/my agent"),
+        ("halt “my agent” it’s looping", "halt", "default/my agent"),
+        ("halt 'my agent' don't ask", "halt", "default/my agent"),
+        ("halt ana's-agent it's the one", "halt", "default/ana's-agent"),
+        ("halt billing it's \"broken", "halt", "default/billing"),
+        ("halt default/all", "halt", "default/all"),
     ],
 )
 def test_anyone_may_stop_with_one_command(at: Responder, desk: Desk, text: str, mode: str, of: str) -> None:
@@ -364,6 +370,11 @@ def test_status_lists_what_is_open(at: Responder, desk: Desk) -> None:
         ("ack INC-1 INC-2", "is one word too many"),
         ("halt a --frobnicate", "unrecognized arguments"),
         ("halt */s/", "Not done:"),
+        ('halt "my agent now', "the quotation mark before my is not closed"),
+        ("halt — all", "'—' is no target"),
+        ("halt all", "every agent is written *, and halt --all stops them"),
+        ("halt Everyone it burns", "every agent is written *, and halt --all stops them"),
+        ("halt billing-*", "billing-* is a pattern"),
         ("ack <!channel>", "Not done: there is no such incident"),
     ],
 )
