@@ -48,6 +48,7 @@ pages_a_minute = 100000
 [containment]
 verify_quiet_ms = 500
 """
+PAST_THE_STORE = "page:STORE-"
 _HISTORY = "containment_delivered", "containment_applied", "containment_verified", "mitigated"
 
 
@@ -83,9 +84,16 @@ class WatchedSlack(FakeSlack):
         return answer
 
     def posted(self) -> Counter[str]:
-        """How often each page is in the channel, by its key."""
-        metadata = [each.metadata for each in self.messages if each.metadata]
-        return Counter(each["event_payload"]["page_key"] for each in metadata)
+        """How often each page of an incident is in the channel, by its key."""
+        return Counter(key for _, key in self._pages() if not key.startswith(PAST_THE_STORE))
+
+    def told_past_the_store(self) -> list[Posted]:
+        """The pages that say that the store takes nothing."""
+        return [page for page, key in self._pages() if key.startswith(PAST_THE_STORE)]
+
+    def _pages(self) -> list[tuple[Posted, str]]:
+        kept = list(self.messages)
+        return [(each, each.metadata["event_payload"]["page_key"]) for each in kept if each.metadata]
 
 
 @dataclass
@@ -185,10 +193,6 @@ class Scene:
             ids = connection.execute(select(tables.incidents.c.incident_id)).scalars().all()
             folded = [fold(events_of(connection, each)) for each in ids]
         return [each for each in folded if each is not None and each.tenant.startswith(self.tenant)]
-
-    def told_past_the_store(self) -> list[Posted]:
-        """The pages that say that the store takes nothing."""
-        return [each for each in list(self.slack.messages) if "store takes nothing" in str(each.blocks)]
 
     def log(self, incident_id: str) -> list[IncidentEvent]:
         with self.store.reading() as connection:

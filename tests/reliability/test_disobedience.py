@@ -81,9 +81,9 @@ def seconds(held: dict[str, Any], until_at: str) -> float:
     return (datetime.fromisoformat(until_at) - issued).total_seconds()
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UpEngine]:
-    with UpEngine(tmp_path_factory.mktemp("engine")) as running:
+@pytest.fixture
+def engine(database: str, tmp_path: Path) -> Iterator[UpEngine]:
+    with UpEngine(tmp_path / "engine", environment={"WATCHKEEPER_DATABASE__URL": database}) as running:
         yield running
 
 

@@ -2,6 +2,7 @@
 
 Every mutation starts from commands that are genuine, as they lie on the topic for anybody to copy, and is
 made without a key that is trusted for what it says. The register must not move, and must say what it refused.
+No store takes part: a gate knows the topic and the trusted keys, and nothing else.
 """
 
 from __future__ import annotations

@@ -114,17 +114,17 @@ def test_a_full_disk_is_told_past_the_store_and_loses_nothing(
 
         def is_told() -> bool:
             store.fill()
-            return bool(scene.told_past_the_store())
+            return bool(scene.slack.told_past_the_store())
 
         scene.until(is_told, PAGED_WITHIN_S)
         print(f"paged {time.monotonic() - began:.1f} s after the disk was full")
-        (page,) = scene.told_past_the_store()
+        (page,) = scene.slack.told_past_the_store()
+        assert "store takes nothing" in str(page.blocks)
         assert store.full in str(page.blocks), "what was paged is why nothing else is"
+        scene.until(lambda: "the store takes nothing" in responder.log.read_text())
         assert responder.running, responder.log_tail()
-        assert "the store takes nothing" in responder.log.read_text()
         assert len(scene.gates.heard) < len(scene.sent), "something was written that there is no room for"
         store.make_room()
         scene.assert_offsets_are_covered()
         scene.until(lambda: page.edits)
-        scene.slack.messages.remove(page)
         scene.finish()

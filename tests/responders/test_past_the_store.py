@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import doctest
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -21,6 +22,7 @@ from responders.policy import DEFAULT
 from responders.sender import Outgoing
 from responders.service import Work
 from responders.slack.channel import SlackChannel
+from responders.store import progress as progress_module
 from responders.store.database import StoreError
 from responders.store.event_store import Store
 from responders.store.progress import Progress
@@ -157,3 +159,4 @@ def test_only_a_transaction_that_the_store_has_answered_is_progress() -> None:
         assert progress.stuck_s() == 20.0
     now = 60.0
     assert progress.stuck_s() == 0.0, "nobody waits"
+    assert doctest.testmod(progress_module) == (0, 4)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 120.0
 
 
 @dataclass
@@ -60,7 +60,7 @@ class UpEngine:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A `watchkeeper` command on the engine's data directory."""
-        return run_cli(*arguments, "--data-dir", str(self.data_dir))
+        return run_cli(*arguments, "--data-dir", str(self.data_dir), env=self.environment)
 
     def json(self, *arguments: str) -> Any:
         """What a command prints with `--json`."""
