@@ -229,11 +229,16 @@ class Responder:
 
     def _applied(self, connection: Connection, ack: ControlAck, command: wanted.Issued) -> bool:
         """Whether everyone who has answered obeys."""
-        obeyed = not wanted.is_refused(connection, ack.command_id)
-        if obeyed:
+        refusing = wanted.refusing(connection, ack.command_id)
+        if refusing is None:
             wanted.confirm(connection, ack.command_id)
         self._answered(connection, ack, command.target)
-        return obeyed
+        if refusing is not None and command.is_newest:
+            # Of several who refuse one is told; when it obeys, the next one stands for them.
+            point, reason = refusing
+            still = {"enforcement_point": point, "result": "refused", "reason": reason}
+            self._answered(connection, ack.model_copy(update=still), command.target)
+        return refusing is None
 
     def _refused(self, connection: Connection, ack: ControlAck, command: wanted.Issued) -> None:
         """Whoever refuses what is no longer wanted may well obey what is."""

@@ -219,18 +219,21 @@ def doubt(connection: Connection, command_id: str, again_at_ms: int) -> None:
     )
 
 
-def is_refused(connection: Connection, command_id: str) -> bool:
-    """Whether an enforcement point has refused the command and has not obeyed it since."""
+def refusing(connection: Connection, command_id: str) -> tuple[str, str | None] | None:
+    """An enforcement point that has refused the command and not obeyed it since, and why."""
     answers, obeyed = tables.acks, tables.acks.alias()
     since = exists().where(
         obeyed.c.command_id == command_id,
         obeyed.c.enforcement_point == answers.c.enforcement_point,
         obeyed.c.result == "applied",
     )
-    refusing = select(answers.c.command_id).where(
-        answers.c.command_id == command_id, answers.c.result == "refused", ~since
-    )
-    return connection.execute(refusing.limit(1)).first() is not None
+    row = connection.execute(
+        select(answers.c.enforcement_point, answers.c.reason)
+        .where(answers.c.command_id == command_id, answers.c.result == "refused", ~since)
+        .order_by(answers.c.time_ms, answers.c.enforcement_point)
+        .limit(1)
+    ).first()
+    return None if row is None else (row.enforcement_point, row.reason)
 
 
 def issued(connection: Connection, command_id: str) -> Issued | None:

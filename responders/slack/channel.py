@@ -143,7 +143,7 @@ class SlackChannel:
 
     async def _look_for(self, page: Outgoing) -> Outcome | None:
         """`Delivered` when the page is there, `Retryable` when that cannot be told yet, None to send it."""
-        conversation = await self._conversation_id()
+        conversation = await self._conversation_id() if page.thread is None else page.thread[0]
         if isinstance(conversation, Retryable):
             return self._once_more(page, conversation)
         # Clocks differ; a page cannot be older than its request by more than that.

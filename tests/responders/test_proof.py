@@ -161,6 +161,19 @@ def test_who_refused_is_asked_again_and_may_obey_after_all(world: World) -> None
         assert wanted.due(connection, 10**15) == []
 
 
+def test_of_two_who_refuse_the_other_one_stays(world: World) -> None:
+    stop = actions.halt(world.responder, "*", "alice")
+    command = world.newest("*")
+    for agent in "ab":
+        world.answers(command, f"client:{agent}", "refused", agent=agent, reason="unknown_key")
+    world.answers(command, "client:c", agent="c")
+    world.answers(command, "client:a", agent="a")
+    assert "client:b does not accept" in world.said(stop)
+    assert pages(world.of(stop)).count("refused") == 1
+    world.answers(command, "client:b", agent="b")
+    assert "does not accept" not in world.said(stop)
+
+
 def test_a_refusal_of_what_is_no_longer_wanted_is_nothing(world: World) -> None:
     """Two responders may publish in the other order: the gate has the newer one, and says so."""
     incident = world.see(detection())

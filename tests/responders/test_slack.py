@@ -196,6 +196,21 @@ async def test_a_later_page_replies_in_the_thread_and_to_the_channel(
     assert slack.messages[1].thread_ts == root.message
 
 
+async def test_a_reply_is_looked_for_where_its_thread_is(slack: FakeSlack, channel: SlackChannel) -> None:
+    """The name may be another channel's by now, or not be found at all."""
+    root = await channel.send(page())
+    assert isinstance(root, Delivered)
+    later = replace(page("page:INC-1:raised"), thread=(root.conversation, root.message))
+    slack.fail(POST, Fault.ACCEPT_THEN_RESET)
+    assert isinstance(await channel.send(later), Retryable)
+    async with aiohttp.ClientSession() as session:
+        renamed = SlackChannel(GOOD_TOKEN, "#incidents-old", f"{slack.url}/api/", session)
+        assert await renamed.send(replace(later, in_doubt=True)) == Delivered(
+            root.conversation, slack.messages[1].ts
+        )
+    assert len(slack.messages) == 2
+
+
 def test_slack_takes_the_page_whatever_the_detection_says(responder: Responder) -> None:
     long = detection(
         agent="<!channel>" * 25, session="s" * 256, summary="*bold* <@U123> & `code` " * 40, runbook="r" * 256
