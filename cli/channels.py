@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import secrets
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,7 +66,9 @@ def try_channel(
     """Sends a page that says it is a test, then that it is over; exit 1 when it does not arrive."""
     from responders.effects import Delivered
 
-    tried = asyncio.run(_try(settings_from(config), name))
+    # The terminal is a channel too: its page must not stand before the JSON.
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        tried = asyncio.run(_try(settings_from(config), name))
     failed = next(
         (each for each in (tried.page, tried.over) if each is not None and not isinstance(each, Delivered)),
         None,

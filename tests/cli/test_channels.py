@@ -37,6 +37,9 @@ def test_a_test_page_is_printed_on_the_terminal() -> None:
     done = invoke("channels", "test", "terminal")
     assert done.returncode == 0
     assert "TEST PAGE: nothing has happened." in done.stdout
+    done = invoke("channels", "test", "terminal", "--json")
+    assert json.loads(done.stdout) == {"channel": "terminal", "delivered": True, "failed": None}
+    assert "TEST PAGE: nothing has happened." in done.stderr
 
 
 @pytest.mark.parametrize(
