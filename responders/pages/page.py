@@ -34,6 +34,7 @@ from responders.pages.relations import related
 from responders.pages.wording import cut, escape, literal, one_line
 from responders.policy import Owner
 from responders.slack import buttons
+from schemas.control import EVERY_AGENT
 from schemas.detection import Detection
 
 _HEADER_CHARS: Final = 150
@@ -234,9 +235,8 @@ def _ordered(held: Containment, who: str) -> str:
             )
         case "disobeyed":
             since = _went_on(held)
-            words = (
-                f"🚨 *Disobeyed:* {who} was ordered to {what} and goes on{since}. Stop its host or its keys."
-            )
+            goes_on = ", and not every one does" if held.target.agent == EVERY_AGENT else " and goes on"
+            words = f"🚨 *Disobeyed:* {who} was ordered to {what}{goes_on}{since}. Stop its host or its keys."
         case "released":
             words = f"▶️ *Released:* {who} may run again, {_time(held.released_at)}."
     return words

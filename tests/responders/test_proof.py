@@ -106,6 +106,7 @@ def test_who_ignores_the_global_stop_is_told_on_the_incident_that_stopped_everyb
     (only,) = world.everything()
     assert (only.incident_id, only.containment, only.state) == (stop.incident_id, "disobeyed", "triggered")
     assert "disobeyed" in pages(only)
+    assert "every agent was ordered to halt, and not every one does" in world.said(only)
 
 
 def test_an_order_of_another_incident_is_disobeyed_too(world: World) -> None:
