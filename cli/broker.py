@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cli.errors import UserError
 
-_START_TIMEOUT_S = 15.0
+_START_TIMEOUT_S = 60.0
 
 
 class EmbeddedBroker:

@@ -23,7 +23,8 @@ from drills.live import Bus, Watch, play
 from drills.score import Score
 from drills.script import Drill
 
-_START_TIMEOUT_S = 40.0
+_START_TIMEOUT_S = 200.0
+"""What `up` allows itself, and its broker."""
 _ANSWER_WITHIN_S = 5.0
 
 

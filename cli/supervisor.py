@@ -19,6 +19,8 @@ from pathlib import Path
 
 from cli.errors import UserError
 
+START_TIMEOUT_S = 120.0
+"""Only what hangs takes so long: a machine with much else to do needs half a minute."""
 _RESTARTS_PER_MINUTE = 3
 _STOP_TIMEOUT_S = 10.0
 
@@ -53,7 +55,7 @@ class Supervisor:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
-    async def start(self, name: str, *arguments: str, timeout_s: float = 30.0) -> dict[str, object]:
+    async def start(self, name: str, *arguments: str, timeout_s: float = START_TIMEOUT_S) -> dict[str, object]:
         """Starts a child and returns what its READY line says.
 
         Raises:

@@ -294,6 +294,16 @@ def test_doctor_knows_that_nobody_is_paged_in_slack(engine: UpEngine) -> None:
     assert "pages go to the terminal" in done.stdout
 
 
+def test_the_stream_worker_is_scraped_with_the_responder(engine: UpEngine) -> None:
+    def scraped() -> str | None:
+        text = httpx.get(f"{engine.http}/metrics").text
+        return text if 'watchkeeper_stream_lag_records{partition="0",topic="agent.events"}' in text else None
+
+    shown = until(scraped, "the stream worker's metrics")
+    assert 'watchkeeper_stream_events_total{stage="sessions"}' in shown
+    assert "watchkeeper_responder_records_total" in shown
+
+
 def test_it_stops_cleanly_and_incidents_survive(engine: UpEngine) -> None:
     before = {row["incident_id"] for row in incidents(engine)}
     assert engine.stop() == 0
