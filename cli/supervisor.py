@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cli.errors import UserError
 
-START_TIMEOUT_S = 120.0
+_START_TIMEOUT_S = 120.0
 """Only what hangs takes so long: a machine with much else to do needs half a minute."""
 _RESTARTS_PER_MINUTE = 3
 _STOP_TIMEOUT_S = 10.0
@@ -55,7 +55,7 @@ class Supervisor:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
-    async def start(self, name: str, *arguments: str, timeout_s: float = START_TIMEOUT_S) -> dict[str, object]:
+    async def start(self, name: str, *arguments: str) -> dict[str, object]:
         """Starts a child and returns what its READY line says.
 
         Raises:
@@ -66,10 +66,10 @@ class Supervisor:
         await self._spawn(child)
         self._tasks.append(asyncio.create_task(self._keep(child), name=f"keep {name}"))
         try:
-            return await asyncio.wait_for(asyncio.shield(child.ready), timeout_s)
+            return await asyncio.wait_for(asyncio.shield(child.ready), _START_TIMEOUT_S)
         except TimeoutError:
             raise UserError(
-                f"{name} was not ready within {timeout_s:.0f} s: see {self._log(child)}"
+                f"{name} was not ready within {_START_TIMEOUT_S:.0f} s: see {self._log(child)}"
             ) from None
 
     async def wait(self) -> None:
