@@ -4,23 +4,25 @@ Statistic: a Shiryaev-Roberts sum over the hours at which it may have begun (`de
 of likelihood ratios: Poisson counts at a small share of the usual over "nothing is wrong". Nothing is wrong
 in three ways: the day is slower than others, so that counts are gamma-Poisson (negative binomial) and not
 Poisson; or all is silent for some hours since something is down for a while, an outage that mends itself
-(Pareto's tail); or both. Unit: hours; a run length is in hours, too. Counts are sessions begun and
+(Pareto's tail); or it is silent as it has been again and again, having days off, of which the last silences
+tell by what was missing in each. Unit: hours; a run length is in hours, too. Counts are sessions begun and
 ten-minute stretches with work in them, two of which usually come of one request and count as one.
 
 What is usual is learned by hour of the day, at weekends apart, two days late and not under alarm. It is
 underestimated where little is known, so a first quiet weekend is no evidence. Hours of silence are often
 harmless, so they are a warning at first; critical once next to nothing was done for more than a day, and more
-than a weekday's work is missing: holidays are no failures.
+than a weekday's work is missing: holidays are no failures. An agent that is new may work once a week, for all
+that is known: what it does in its first two weeks is a warning at most.
 
 >>> volume, alarms = Volume(), []
->>> for hour in range(24 * 14):
-...     worked = 8 <= hour % 24 < 18 and hour < 24 * 11
+>>> for hour in range(24 * 18):
+...     worked = 8 <= hour % 24 < 18 and hour < 24 * 14
 ...     note(volume, hour, began=20 * worked, at_ms=hour * HOUR_MS, worked=worked)
 ...     alarm = close(volume, "activity_collapse", among=1)
 ...     if alarm is not None:
-...         alarms.append((alarm.severity, hour - 24 * 11, round(alarm.quiet.expected)))
+...         alarms.append((alarm.severity, hour - 24 * 14, round(alarm.quiet.expected)))
 >>> alarms
-[('warning', 9, 37), ('critical', 33, 220)]
+[('warning', 9, 38), ('critical', 33, 225)]
 """
 
 from __future__ import annotations
@@ -34,12 +36,11 @@ from scipy.special import gammaln
 
 from detectors.alarm import Severity
 from detectors.false_alarms import level
-from detectors.seasonal import DAY_MS, HOUR_MS
+from detectors.seasonal import HOUR_MS
 from detectors.watch import FADED
 
-HORIZON_HOURS: Final = 120
-ALARM_HOURS: Final = 336
-"""How far back it may have begun; farther under alarm, so that a weekend does not end one."""
+HORIZON_HOURS: Final = 336
+"""How far back it may have begun: of what works once a night, a silence of five is no evidence yet."""
 LEARN_HOURS: Final = 48
 STRETCH_MS: Final = 600_000
 MOST_HOURS: Final = 40.0
@@ -55,6 +56,11 @@ SHARES: Final = (0.001, 0.02, 0.1, 0.25)
 HOURS_A_DAY: Final = 24
 SEVERE_SHARE: Final = 0.1
 SEVERE_DAYS: Final = 1.2
+NEW_HOURS: Final = 360
+MOST_SILENCES: Final = 16
+SHORTEST_SILENCE: Final = 8
+ALIKE: Final = 1.5
+"""A silence is like one before in which this many times less was missing."""
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +68,8 @@ Floats = NDArray[np.float64]
 class Volume(msgspec.Struct, array_like=True):
     """`slots` holds, by hour of the day (plus 24 at weekends), hours and their counts; `recent` the counts of
     the last hours before `hour`; `count` is of `hour`, `stretch` the last one with work.
-    `first` is the hour it is watched from, `severity` the alarm it is in.
+    `first` is the hour it is watched from, `severity` the alarm it is in, `worked` the last hour with
+    a count. `silences` are the longest before that: how many hours, and the first.
     """
 
     first: int = -1
@@ -72,6 +79,8 @@ class Volume(msgspec.Struct, array_like=True):
     stretch: int = -1
     slots: dict[int, tuple[float, float]] = {}
     recent: list[int] = []
+    worked: int = -1
+    silences: list[tuple[int, int]] = []
 
 
 class Quiet(NamedTuple):
@@ -117,11 +126,13 @@ def close(volume: Volume, detector: str, *, among: int) -> Alarm | None:
     `detector` and `among` are as for `detectors.false_alarms.level`.
     """
     volume.recent.append(volume.count)
+    if volume.count:
+        _note_silence(volume)
     volume.count = 0
     volume.hour += 1
     if not volume.severity and len(volume.recent) >= LEARN_HOURS:
         _learn(volume, volume.hour - LEARN_HOURS, volume.recent[-LEARN_HOURS])
-    del volume.recent[: -(ALARM_HOURS if volume.severity else HORIZON_HOURS)]
+    del volume.recent[:-HORIZON_HOURS]
     quiet = weigh(volume)
     watched = volume.hour - volume.first
 
@@ -134,13 +145,22 @@ def close(volume: Volume, detector: str, *, among: int) -> Alarm | None:
             volume.severity, volume.recent = "", []
         return None
     critical = demanded("critical")
-    if quiet.run_length >= critical and _severe(quiet, volume.hour):
+    if quiet.run_length >= critical and watched >= NEW_HOURS and _severe(quiet, volume.hour):
         news, volume.severity = volume.severity != "critical", "critical"
         return Alarm("critical", quiet, critical) if news else None
     if volume.severity:
         return None
     volume.severity = "warning"
     return Alarm("warning", quiet, warning)
+
+
+def _note_silence(volume: Volume) -> None:
+    """There was work in the hour: what was before is over."""
+    began = volume.worked + 1
+    if began and volume.hour - began >= SHORTEST_SILENCE:
+        silences = [*volume.silences, (volume.hour - began, began)]
+        volume.silences = sorted(silences, reverse=True)[:MOST_SILENCES]
+    volume.worked = volume.hour
 
 
 def _severe(quiet: Quiet, hour: int) -> bool:
@@ -151,10 +171,13 @@ def _severe(quiet: Quiet, hour: int) -> bool:
     )
 
 
-def usual(volume: Volume, hour: int) -> float:
-    """How many counts an hour lets expect; rather too few. 0 while that is not known."""
-    hours, count = volume.slots.get(_slot(hour), (0.0, 0.0))
-    return count / (hours + 1.0) if hours >= KNOWN_HOURS else 0.0
+def usual(volume: Volume) -> Floats:
+    """How many counts an hour lets expect, by slot; rather too few. 0 while that is not known."""
+    found = np.zeros(2 * HOURS_A_DAY)
+    for slot, (hours, count) in volume.slots.items():
+        if hours >= KNOWN_HOURS:
+            found[slot] = count / (hours + 1.0)
+    return found
 
 
 def a_day(volume: Volume) -> float:
@@ -165,14 +188,16 @@ def a_day(volume: Volume) -> float:
 def weigh(volume: Volume) -> Quiet | None:
     """The evidence that the agent has gone quiet; None while nothing is known, or nothing is missing."""
     first = volume.hour - len(volume.recent)
-    expected = np.array([usual(volume, first + number) for number in range(len(volume.recent))])
+    by_slot = usual(volume)
+    expected = by_slot[_slots(first, volume.hour)]
     counts = np.array(volume.recent, dtype=float)
     if not expected.any() or (counts.sum() >= expected.sum() and counts[-1] > 0):
         return None
     since = counts[::-1].cumsum()[::-1]
     missing = expected[::-1].cumsum()[::-1]
     hours = np.arange(len(counts), 0, -1.0)
-    log_e = _log_e(since / CLUMP, missing / CLUMP, hours)
+    off = _days_off(volume, by_slot, counts, expected)
+    log_e = _log_e(since / CLUMP, missing / CLUMP, hours, off)
     likeliest = int(log_e.argmax())
     run_length = float(np.exp(np.minimum(log_e, 500.0)).sum())
     return Quiet(
@@ -180,21 +205,56 @@ def weigh(volume: Volume) -> Quiet | None:
     )
 
 
-def _log_e(counts: Floats, expected: Floats, hours: Floats) -> Floats:
+def _days_off(volume: Volume, by_slot: Floats, counts: Floats, expected: Floats) -> Floats:
+    """Of each onset, shape (onsets,): the log likelihood of usual work but for silences like some before, and
+    of those. That of one is the share of them among all that had come as far by then; where it began later
+    than the onset, among days. Two make one: the first may have been a failure.
+    """
+    worked = np.concatenate([[-1], counts.nonzero()[0], [len(counts)]])
+    upto = np.concatenate([[0.0], expected.cumsum()])
+    sizes = np.array([by_slot[_slots(began, began + hours)].sum() for hours, began in volume.silences])
+    days = (volume.hour - volume.first) / HOURS_A_DAY
+    found, elsewhere = np.zeros(len(counts)), upto[-1] - upto[:-1]
+    concerned = np.zeros(len(counts), dtype=bool)
+    for first, end in zip(upto[worked[:-1] + 1], upto[worked[1:]], strict=True):
+        if end - first < CLUMP:
+            continue
+        # One that is over is among them.
+        alike = int((ALIKE * sizes >= end - first).sum()) - 1 - (end < upto[-1])
+        if alike <= 0:
+            continue
+        by_then = np.minimum(upto[:-1], end) - first
+        as_far = (sizes >= by_then[:, None]).sum(axis=1)
+        chances = np.where(by_then < CLUMP, max(days, alike), np.maximum(as_far, alike))
+        within = upto[:-1] < end
+        concerned |= within
+        found += np.where(within, np.log(alike / chances), 0.0)
+        elsewhere -= end - first - np.maximum(by_then, 0.0)
+    since = counts[::-1].cumsum()[::-1]
+    return np.where(concerned, found + _slow(since / CLUMP, elsewhere / CLUMP), -np.inf)
+
+
+def _log_e(counts: Floats, expected: Floats, hours: Floats, days_off: Floats) -> Floats:
     """Of each onset, shape (onsets,): the log likelihood of few over that of nothing wrong."""
     means = np.maximum(expected[:, None] * np.array(SHARES), 1e-9)
     few = np.logaddexp.reduce(counts[:, None] * np.log(means) - means, axis=1) - np.log(len(SHARES))
+    slow = _slow(counts, expected)
+    outage = np.log(OUTAGES_A_MONTH / MONTH_HOURS) - 2.0 * np.log1p(hours / OUTAGE_HOURS)
+    usual_way = np.where(counts == 0, np.logaddexp(slow, outage), slow)
+    return np.asarray(few - np.logaddexp(usual_way, days_off))
+
+
+def _slow(counts: Floats, expected: Floats) -> Floats:
+    """Of each onset, shape (onsets,): the log likelihood of so many on days that differ; the factorial of the
+    counts is left out here and elsewhere.
+    """
     rates = np.maximum(expected, 1e-9)
-    slow = (
+    return np.asarray(
         gammaln(EVENNESS + counts)
         - gammaln(EVENNESS)
         + counts * np.log(rates / (EVENNESS + rates))
         + EVENNESS * np.log(EVENNESS / (EVENNESS + rates))
     )
-    # The factorial of the counts is left out on both sides.
-    outage = np.log(OUTAGES_A_MONTH / MONTH_HOURS) - 2.0 * np.log1p(hours / OUTAGE_HOURS)
-    usual_way = np.where(counts == 0, np.logaddexp(slow, outage), slow)
-    return np.asarray(few - usual_way)
 
 
 def _learn(volume: Volume, hour: int, count: float) -> None:
@@ -207,6 +267,11 @@ def _learn(volume: Volume, hour: int, count: float) -> None:
 
 
 def _slot(hour: int) -> int:
-    day, in_day = divmod(hour * HOUR_MS, DAY_MS)
+    return int(_slots(hour, hour + 1)[0])
+
+
+def _slots(first: int, end: int) -> NDArray[np.int64]:
+    """Of the hours from `first` up to, not including, `end`."""
+    days, in_day = np.divmod(np.arange(first, end), HOURS_A_DAY)
     # 1970 began on a Thursday.
-    return in_day // HOUR_MS + HOURS_A_DAY * ((day + 3) % 7 >= 5)
+    return np.asarray(in_day + HOURS_A_DAY * ((days + 3) % 7 >= 5))

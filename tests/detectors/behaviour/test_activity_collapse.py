@@ -30,6 +30,19 @@ def always(_day: int, hour: int) -> float:
     return 6.0 + 4.0 * sin(pi * hour / 24)
 
 
+def mondays(day: int, hour: int) -> float:
+    return 15.0 if day % 7 == 0 and 9 <= hour < 12 else 0.0
+
+
+def every_third_day(day: int, hour: int) -> float:
+    return 10.0 if day % 3 == 0 and 9 <= hour < 13 else 0.0
+
+
+def now_and_then(day: int, hour: int) -> float:
+    """On a third of all days."""
+    return 5.0 if np.random.default_rng(day).random() < 0.35 and 9 <= hour < 17 else 0.0
+
+
 def hours(first: int, last: int, seed: int, rate: Rate, actions: float = 5.0) -> list[Window]:
     """A window for each session, `first` and `last` in hours since that Monday."""
     random = np.random.default_rng((seed, first))
@@ -56,6 +69,36 @@ def told(found: Iterable[Detection], since_h: float) -> list[tuple[str, str, flo
 @pytest.mark.parametrize("seed", range(2))
 def test_quiet_weekends_and_nights_are_not_told_of(seed: int, rate: Rate) -> None:
     assert run_windows(ActivityCollapse(), hours(0, 24 * 21, seed, rate), quiet_ms=2 * HOUR_MS) == []
+
+
+@pytest.mark.parametrize("rate", [mondays, every_third_day])
+def test_days_off_that_come_again_are_no_critical_and_soon_no_warning(rate: Rate) -> None:
+    found = told(run_windows(ActivityCollapse(), hours(0, 24 * 42, 1, rate), quiet_ms=HOUR_MS), 0)
+    assert not [after_h for _, severity, after_h in found if severity == "critical"]
+    assert not [after_h for _, _, after_h in found if after_h > 24 * 15]
+
+
+def test_days_off_without_any_order_are_critical_once_a_month_at_most() -> None:
+    found = run_windows(ActivityCollapse(), hours(0, 24 * 60, 1, now_and_then), quiet_ms=HOUR_MS)
+    assert [one.severity for one in found].count("critical") <= 2
+
+
+@pytest.mark.parametrize(("rate", "stops", "within_days"), [(mondays, 50, 10), (every_third_day, 48, 6)])
+def test_an_agent_with_days_off_that_stops_is_critical_soon_after_it_is_missed(
+    rate: Rate, stops: int, within_days: int
+) -> None:
+    working = hours(0, 24 * stops, 1, rate)
+    last_h = 24 * (stops - 1) if rate is mondays else 24 * (stops - 3)
+    found = told(run_windows(ActivityCollapse(), working, quiet_ms=13 * DAY_MS), last_h)
+    assert found[-1][1] == "critical"
+    assert found[-1][2] <= 24 * within_days
+
+
+def test_what_comes_once_a_night_and_stops_is_told_of() -> None:
+    first = (MONDAY_MS - START_MS) // 10_000
+    nightly = [window(first + 360 * (24 * day + 2), llm_calls=3, sessions_started=1) for day in range(28)]
+    found = run_windows(ActivityCollapse(), nightly, quiet_ms=13 * DAY_MS)
+    assert [one.severity for one in found] == ["warning"]
 
 
 @pytest.mark.parametrize("seed", range(3))
