@@ -66,7 +66,7 @@ async def test_doctor_asks_every_channel(tmp_path: Path) -> None:
         },
         webhook={"ops": {"url": "http://127.0.0.1:1/path-secret", "secret": "a secret of 24 characters.."}},
     )
-    findings = {each.part: each for each in await examine(settings, 5.0)}
+    findings = {each.part: each for each in await examine(settings, 60.0)}
     await asyncio.gather(pagerduty.stop(), slack.stop())
     assert findings["paging"].detail == "pages go to slack:#incidents, terminal"
     verdicts = {name: findings[name].verdict for name in findings if ":" in name}

@@ -20,7 +20,7 @@ async def found(tmp_path: Path, fake: FakeSlack, **slack: Any) -> list[Finding]:
         kafka=KafkaSettings(bootstrap=f"127.0.0.1:{free_port()}"),
         slack=SlackSettings(base_url=f"{fake.url}/api/", **slack),
     )
-    return [each for each in await examine(settings, timeout_s=2.0) if each.part == "slack buttons"]
+    return [each for each in await examine(settings, timeout_s=60.0) if each.part == "slack buttons"]
 
 
 @pytest.mark.parametrize(
