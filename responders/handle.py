@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Final
 
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -52,6 +53,10 @@ from responders.store.event_store import Store
 from schemas.base import epoch_ms, whole_ms
 from schemas.control import ControlAck, Target
 from schemas.detection import Detection
+from watchkeeper_client.control import RefusalReason
+
+OLDER: Final[RefusalReason] = "older_epoch"
+"""What a gate's reason begins with that has a newer command of the target."""
 
 Clock = Callable[[], datetime]
 Choice = Callable[[Incident], Action]
@@ -241,10 +246,14 @@ class Responder:
         return refusing is None
 
     def _refused(self, connection: Connection, ack: ControlAck, command: wanted.Issued) -> None:
-        """Whoever refuses what is no longer wanted may well obey what is."""
-        if command.is_newest:
+        """Whoever refuses what is no longer wanted may well obey what is. One that is refused for its age has
+        come after the newer one, and is the one that a compacted topic would keep.
+        """
+        overtaken = not command.is_newest and (ack.reason or "").startswith(OLDER)
+        if command.is_newest or overtaken:
             again_after_ms = self.policy.containment.republish_first_ms
-            wanted.doubt(connection, ack.command_id, epoch_ms(self.clock()) + again_after_ms)
+            wanted.doubt(connection, command.target, epoch_ms(self.clock()) + again_after_ms)
+        if command.is_newest:
             self._answered(connection, ack, command.target)
 
     def _answered(self, connection: Connection, ack: ControlAck, target: Target) -> None:

@@ -211,9 +211,9 @@ def confirm(connection: Connection, command_id: str) -> None:
     )
 
 
-def doubt(connection: Connection, command_id: str, again_at_ms: int) -> None:
-    """An enforcement point does not obey the command, whoever else does: it is published again."""
-    is_it = (tables.targets.c.command_id == command_id, tables.targets.c.status == "confirmed")
+def doubt(connection: Connection, target: Target, again_at_ms: int) -> None:
+    """What is wanted of the target is not what everybody hears or obeys: it is published again."""
+    is_it = (tables.targets.c.scope == scope_of(target), tables.targets.c.status == "confirmed")
     connection.execute(
         update(tables.targets).where(*is_it).values(status="published", publish_at_ms=again_at_ms)
     )

@@ -49,6 +49,11 @@ class World:
             found = wanted.newest(connection)
         return next(each for each in found if (each.target.agent, each.target.session) == (agent, session))
 
+    def due(self) -> list[str]:
+        """The commands that are published again sooner or later."""
+        with self.store.reading() as connection:
+            return [each.command_id for each in wanted.due(connection, 10**15)]
+
     def answers(self, command: WantedCommand, point: str, result: str = "applied", **more: Any) -> ControlAck:
         fields = {**command.fields("test"), "schema": "agent.control/1", "key_id": "k", "signature": "s"}
         ack = ack_of(fields, self.clock(), enforcement_point=point, result=result, **more)
@@ -154,12 +159,10 @@ def test_who_refused_is_asked_again_and_may_obey_after_all(world: World) -> None
     world.answers(command, "client:b", "refused", agent="b", reason="unknown_key")
     world.answers(command, "client:a", agent="a")
     assert "client:b does not accept" in world.said(stop)
-    with world.store.reading() as connection:
-        assert [each.command_id for each in wanted.due(connection, 10**15)] == [command.command_id]
+    assert world.due() == [command.command_id]
     world.answers(command, "client:b", agent="b")
     assert "does not accept" not in world.said(stop)
-    with world.store.reading() as connection:
-        assert wanted.due(connection, 10**15) == []
+    assert world.due() == []
 
 
 def test_of_two_who_refuse_the_other_one_stays(world: World) -> None:
@@ -187,6 +190,25 @@ def test_a_refusal_of_what_is_no_longer_wanted_is_nothing(world: World) -> None:
     version = world.of(incident).version
     world.answers(older, "client:billing", "refused", reason="older_epoch: a newer one is in force")
     assert world.of(incident).version == version
+
+
+def test_an_older_command_that_is_on_the_bus_again_is_followed_by_the_one_in_force(world: World) -> None:
+    """Somebody replays it. Who hears both refuses the older one; an agent that starts anew hears only that,
+    once the topic is compacted.
+    """
+    world.see(detection())
+    actions.resume(world.responder, "default/billing/s-1", "alice")
+    let_run = world.newest("billing", "s-1")
+    world.clock.pass_seconds(60)
+    world.see(detection("d-2", time=world.clock.now))
+    halt = world.newest("billing", "s-1")
+    for command in (let_run, halt):
+        world.answers(command, "client:billing")
+    assert world.due() == []
+    world.answers(let_run, "client:other", "refused", reason="unknown_key: not trusted")
+    assert world.due() == []
+    world.answers(let_run, "client:billing", "refused", reason=f"older_epoch: epoch {halt.epoch} is in force")
+    assert world.due() == [halt.command_id]
 
 
 def test_an_answer_that_names_another_epoch_proves_nothing(world: World) -> None:
