@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -35,7 +36,8 @@ class Remembering:
     wrong: dict[str, str] = field(default_factory=dict)
     to_mend: dict[str, str] = field(default_factory=dict)
     broken: bool = False
-    slow_s: float = 0.0
+    held: threading.Event | None = None
+    """What Slack's requests wait for, when there is something."""
     told: list[tuple[str, str]] = field(default_factory=list)
     now_s: float = NOW_S
 
@@ -84,7 +86,8 @@ class Remembering:
         request = request_of(payload)
         if request is None:
             return None
-        await asyncio.sleep(self.slow_s)
+        if self.held is not None:
+            await asyncio.to_thread(self.held.wait, 60)
         self.done.append(
             (
                 request.person.user_id,
