@@ -145,7 +145,6 @@ class Activity(msgspec.Struct, omit_defaults=True, kw_only=True):
     refusals_known: int = 0
     echo_calls: int = 0
     echo_refusals: int = 0
-    repeat_calls: int = 0
     repeat_errors: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -269,9 +268,9 @@ def _add_llm_call(activity: Activity, event: Any, facts: Any) -> str | None:
     else:
         activity.cost_known_calls += 1
         activity.cost_usd_micro += int((cost_usd if cost_usd < MAX_CALL_USD else MAX_CALL_USD) * 1e6 + 0.5)
-    _note_repeat(activity, event, facts)
     if event.status == "error":
         activity.llm_errors += 1
+        activity.repeat_errors += facts.repeat
         throttled = is_throttled(event.error_type)
         activity.throttled += throttled
         return "throttled" if throttled else "error"
@@ -290,7 +289,6 @@ def _add_llm_call(activity: Activity, event: Any, facts: Any) -> str | None:
 
 def _add_tool_call(activity: Activity, event: Any, facts: Any) -> str | None:
     activity.tool_calls += 1
-    _note_repeat(activity, event, facts)
     use = _of(activity.tools, event.tool, ToolUse)
     use.calls += 1
     if event.duration_ms is not None:
@@ -298,17 +296,12 @@ def _add_tool_call(activity: Activity, event: Any, facts: Any) -> str | None:
         count_in(use.duration_bins, log_bin(event.duration_ms))
     if event.status == "error":
         activity.tool_errors += 1
+        activity.repeat_errors += facts.repeat
         use.errors += 1
         return "throttled" if is_throttled(event.error_type) else "error"
     if event.effect is not None:
         activity.effects += 1
     return None
-
-
-def _note_repeat(activity: Activity, event: Any, facts: Any) -> None:
-    if facts.repeat:
-        activity.repeat_calls += 1
-        activity.repeat_errors += event.status == "error"
 
 
 def _add_retrieval(activity: Activity, event: Any, _facts: Any) -> None:

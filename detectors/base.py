@@ -50,9 +50,9 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     declared at a start) are the names' hashes, joined; `foreign_credentials` are hashes of agent and
     credential of those used undeclared.
     `makeups` is what each agent is made of as far as it has said, `confidence` the last one stated, `echo`
-    whether the last call that could have refused came soon after a refusal, `repeat` whether the last call
-    came soon after one that failed: within `echoing` and `repeating` calls of any such, and within a while of
-    `refused_ms` and `failed_ms`, the last that was none itself. `judged` the last scores of a few
+    whether the last call that could have refused came within `echoing` calls and a while of a refusal,
+    `repeat` whether the last one that failed is a repetition: the same, hashed as `failing`, failed a while
+    before. `refused_s` and `failed_s` are of the last that were neither. `judged` the last scores of a few
     evaluations, `errors` calls that failed, `effects` tool calls that succeeded and name an effect.
     `taught`: there is nothing more to learn from this session; `told`: it has ended, and was summed up.
     `opened_hour` (hours since 1970, of the first event) tells a session from one of the same name that was
@@ -95,10 +95,10 @@ class SessionFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     confidence: float | None = None
     echo: bool = False
     echoing: int = 0
-    refused_ms: int = 0
+    refused_s: int = 0
     repeat: bool = False
-    repeating: int = 0
-    failed_ms: int = 0
+    failing: int = 0
+    failed_s: int = 0
     judged: dict[str, float] = {}
     errors: int = 0
     effects: int = 0

@@ -69,8 +69,8 @@ def _refusals(activity: Activity) -> Sums:
 
 
 def _errors(activity: Activity) -> Sums:
-    """What is tried again after a failure fails again: a session's calls soon after one count not."""
-    calls = activity.llm_calls + activity.tool_calls - activity.repeat_calls
+    """What has failed is tried again, and fails again: a run of failures of one session counts once."""
+    calls = activity.llm_calls + activity.tool_calls - activity.repeat_errors
     return _rate(calls, activity.llm_errors + activity.tool_errors - activity.repeat_errors)
 
 

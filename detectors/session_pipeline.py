@@ -8,7 +8,7 @@ import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from xxhash import xxh64_digest
+from xxhash import xxh32_intdigest, xxh64_digest
 
 from detectors.activity import MAX_CALL_TOKENS, MAX_CALL_USD
 from detectors.base import (
@@ -45,9 +45,7 @@ MAX_AGENTS: Final = 16
 MAX_JUDGED: Final = 2
 REFUSAL_ECHO: Final = 5
 """So many calls after a refusal tell of what was refused, not of how often something is."""
-FAILURE_ECHO: Final = 3
-"""So many calls after a failure tell of what failed: a retry, with a look at it between."""
-ECHO_MS: Final = 600_000
+ECHO_S: Final = 600
 """For so long. In a session that goes on for days whatever lasts is told of all the same."""
 MADE_UP: Final = frozenset({"llm.call", "retrieval"})
 """Event types that always say something of what their agent is made of."""
@@ -432,10 +430,10 @@ class SessionPipeline:
         else:
             facts.cost_usd += min(event.cost_usd, MAX_CALL_USD)
         if event.refusal is not None:
-            facts.echo = facts.echoing > 0 and abs(time_ms - facts.refused_ms) < ECHO_MS
+            facts.echo = facts.echoing > 0 and abs(time_ms // 1000 - facts.refused_s) < ECHO_S
             facts.echoing = REFUSAL_ECHO if event.refusal else max(0, facts.echoing - 1)
             if event.refusal and not facts.echo:
-                facts.refused_ms = time_ms
+                facts.refused_s = time_ms // 1000
         if event.confidence is not None:
             facts.confidence = event.confidence
         _take_status(facts, event, time_ms)
@@ -645,11 +643,17 @@ class SessionPipeline:
 
 def _take_status(facts: SessionFacts, event: Any, time_ms: int) -> None:
     """Whether the call failed, and whether that tells of anything that an earlier one has not told of."""
-    facts.repeat = facts.repeating > 0 and abs(time_ms - facts.failed_ms) < ECHO_MS
-    if event.status != "error":
-        facts.repeating = max(0, facts.repeating - 1)
+    failed = event.status == "error"
+    if not (failed or facts.failing):
+        return
+    tool = event.tool if event.type == "tool.call" else ""
+    called = xxh32_intdigest(f"{event.agent}/{tool}".encode())
+    if not failed:
+        # Only what had failed says by working that it is over.
+        facts.failing = 0 if called == facts.failing else facts.failing
         return
     facts.errors += 1
-    facts.repeating = FAILURE_ECHO
+    facts.repeat = called == facts.failing and abs(time_ms // 1000 - facts.failed_s) < ECHO_S
+    facts.failing = called
     if not facts.repeat:
-        facts.failed_ms = time_ms
+        facts.failed_s = time_ms // 1000

@@ -37,7 +37,7 @@ class Signal(NamedTuple):
 
 def of_metric(detector: str, metric: str) -> Signal:
     """The signal of a detector's detection of this metric; calls a window where nothing tells more."""
-    name, _, slice_name = metric.partition(":")
+    name, _, slice_name = (metric, "", "") if metric.startswith(EVALUATION) else metric.partition(":")
     if detector == "slice_regression" and name == "sessions":
         return Signal(f"sessions ending badly, {slice_name}", _badly, slice_name=slice_name)
     if detector == "judge_score":

@@ -132,7 +132,7 @@ class Finding(NamedTuple):
 def read(activity: Activity, norms: dict[str, list[float]]) -> list[tuple[float, float]]:
     """Observations and bad ones of an activity by measure; `norms` are the sums of evaluations."""
     # What comes soon after a failure or refusal in its session tells of the same cause; some is both.
-    calls = float(activity.llm_calls + activity.tool_calls - activity.repeat_calls - activity.echo_calls)
+    calls = float(activity.llm_calls + activity.tool_calls - activity.repeat_errors - activity.echo_calls)
     errors = activity.llm_errors + activity.tool_errors - activity.repeat_errors
     failed = float(errors + activity.refusals - activity.echo_refusals)
     ended = float(activity.sessions_ended - activity.outcomes.get("cancelled", 0))

@@ -103,10 +103,10 @@ class Activity(Contract):
         default=0, description="Of refusals_known: soon after a refusal in the same session."
     )
     echo_refusals: Count = Field(default=0, description="Of refusals: the same. They tell of one cause.")
-    repeat_calls: Count = Field(
-        default=0, description="Of all calls: soon after one that failed in the same session."
+    repeat_errors: Count = Field(
+        default=0,
+        description="Of calls that failed: the same failed soon before in the session, and has not worked since.",
     )
-    repeat_errors: Count = Field(default=0, description="Of those that failed: the same.")
     input_tokens: Count = 0
     output_tokens: Count = 0
     cost_known_calls: Count = 0

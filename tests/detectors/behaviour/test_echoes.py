@@ -20,6 +20,7 @@ from schemas.base import from_epoch_ms
 
 TOOL = {"type": "tool.call", "tool": "search", "arguments_hash": "a", "status": "ok"}
 MODEL = {"type": "llm.call", "request_model": "m", "input_tokens": 9, "output_tokens": 9, "status": "ok"}
+ANOTHER = {**TOOL, "tool": "read"}
 FAILED = {**TOOL, "status": "error", "error_type": "timeout"}
 REFUSED = {**MODEL, "refusal": True}
 ANSWERED = {**MODEL, "refusal": False}
@@ -58,7 +59,7 @@ def told(detector: BehaviourDetector, calls: list[Call]) -> list[str]:
     return [one.severity for one in engine.run(stream)]
 
 
-@pytest.mark.parametrize("between", [[], [ANSWERED], [ANSWERED, TOOL]])
+@pytest.mark.parametrize("between", [[], [ANSWERED], [ANSWERED, ANOTHER, ANSWERED]])
 @pytest.mark.parametrize("detector", [ErrorRate(), SliceRegression()])
 def test_fifty_retries_of_one_session_are_no_outage(
     detector: BehaviourDetector, between: list[dict[str, Any]]
