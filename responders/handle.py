@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from responders import causes, wanted
@@ -106,12 +106,16 @@ class Responder:
     """Decisions on one store under one policy. Synchronous; safe to use from several threads.
 
     Every method raises StoreError when the database does not answer; then nothing has changed.
+
+    `looked_at_until` is when everything that agents had done has surely been looked at: an order is proved
+    when nothing was found until then. None: nobody says (a rehearsal), and the clock decides.
     """
 
     def __init__(self, store: Store, policy: Policy, clock: Clock = utc_now) -> None:
         self.store = store
         self.policy = policy
         self.clock = clock
+        self.looked_at_until: datetime | None = None
 
     def detection(self, detection: Detection, source: Source | None = None) -> Incident | None:
         """The incident it opened or joined; None for one seen before, or not worth an incident."""
@@ -295,10 +299,13 @@ class Responder:
     def fire_timers(self, limit: int = 100) -> int:
         """Decide about every timer that is due; how many there were."""
         timers = tables.timers
+        now_ms = whole_ms(self.clock())
+        looked_at_ms = now_ms if self.looked_at_until is None else whole_ms(self.looked_at_until)
         with self.store.reading() as connection:
             due = connection.execute(
                 select(timers.c.timer_key)
-                .where(timers.c.due_ms <= whole_ms(self.clock()))
+                .where(timers.c.due_ms <= now_ms)
+                .where(or_(timers.c.kind != "verify", timers.c.due_ms <= looked_at_ms))
                 .order_by(timers.c.due_ms)
                 .limit(limit)
             ).scalars()

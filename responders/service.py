@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from config.errors import CorrectableError
 from config.kafka import client_options
 from config.settings import Settings, SettingsError
-from responders import actions, keys
+from responders import actions, keys, looked_at
 from responders.bus import KafkaBus
 from responders.channels import opening as channels
 from responders.channels import past_the_store
@@ -144,6 +144,7 @@ async def run(
             watch.follow(responder)
             watch.tell(opened.follow)
             await publisher.announce()
+            responder.looked_at_until = looked_at.NEVER
             await _all_until(
                 stop,
                 detections.consume(stop, DETECTION.validate_json, partial(_detections, responder), work),
@@ -159,6 +160,7 @@ async def run(
                 _slack_buttons(stop, settings, responder, beside.slack, work),
                 _follow_policy(stop, watch, beside.look),
                 _watch_control(stop, responder, beside.hearing, work),
+                looked_at.follow(stop, settings.kafka, responder),
                 _watch_store(stop, responder, opened, work),
                 _announce(stop, (detections, acks), on_ready),
             )

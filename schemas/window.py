@@ -105,7 +105,7 @@ class Activity(Contract):
     echo_refusals: Count = Field(default=0, description="Of refusals: the same. They tell of one cause.")
     repeat_errors: Count = Field(
         default=0,
-        description="Of calls that failed: the same failed soon before in the session, and has not worked since.",
+        description="Of calls that failed: the same had failed in the session, and not worked since.",
     )
     input_tokens: Count = 0
     output_tokens: Count = 0

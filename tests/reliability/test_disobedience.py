@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import psutil
 import pytest
 
 from tests.integration.parts.engine import UpEngine
@@ -26,6 +27,8 @@ DENIED_WITHIN_S = 30.0
 ESCALATED_WITHIN_S = 45.0
 PATIENCE_S = 120.0
 CALL_EVERY_S = 0.5
+QUIET_S = 15.0
+"""After so long without a detection an order would be proved."""
 T = TypeVar("T")
 
 
@@ -68,9 +71,14 @@ def allowed(engine: UpEngine, agent: str) -> bool:
     return httpx.get(f"{engine.http}/v1/allow", params=asked, timeout=10).status_code == 200
 
 
+def seen(engine: UpEngine, incident_id: str) -> dict[str, Any]:
+    view: dict[str, Any] = httpx.get(f"{engine.http}/v1/incidents/{incident_id}", timeout=10).json()
+    return view
+
+
 def disobeyed(engine: UpEngine, incident_id: str) -> dict[str, Any] | None:
     """The incident, once a page of its own has said that the order is not obeyed."""
-    view: dict[str, Any] = httpx.get(f"{engine.http}/v1/incidents/{incident_id}", timeout=10).json()
+    view = seen(engine, incident_id)
     told = [page for page in view["pages"] if page["page"].startswith("disobeyed:")]
     return view if told and told[0]["state"] == "delivered" else None
 
@@ -108,3 +116,24 @@ def test_who_goes_on_is_denied_from_outside_and_escalated(engine: UpEngine, tmp_
             assert (held["applied_at"] is not None) is (agent == "liar")
             assert view["containment"] == "disobeyed"
             assert not allowed(engine, agent)
+
+
+def test_nothing_is_proved_while_nobody_looks(engine: UpEngine) -> None:
+    """The stream worker is frozen when the agent acknowledges and goes on."""
+    (worker,) = [
+        each
+        for each in psutil.Process(engine.process.pid).children(recursive=True)
+        if each.cmdline()[-1:] == ["stream"]
+    ]
+    with going_on(engine, "liar", obey=True):
+        until(lambda: allowed(engine, "liar"), "calls to be allowed")
+        worker.suspend()
+        try:
+            incident_id = engine.json("halt", "default/liar")["incident_id"]
+            until(lambda: seen(engine, incident_id)["containment"] == "applied", "the acknowledgement")
+            time.sleep(QUIET_S)
+            assert seen(engine, incident_id)["containment"] == "applied"
+        finally:
+            worker.resume()
+        until(lambda: disobeyed(engine, incident_id), "the escalation")
+        assert "containment_verified" not in [event["type"] for event in seen(engine, incident_id)["log"]]

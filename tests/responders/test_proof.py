@@ -276,3 +276,19 @@ async def test_a_command_that_lands_after_a_newer_one_is_followed_by_the_newer_o
     late.thaws.set()
     await frozen.finish()
     assert [each["command_id"] for each in late.commands()] == [older.command_id, newer.command_id]
+
+
+def test_an_order_is_proved_once_all_that_was_done_since_has_been_looked_at(store: Store) -> None:
+    world = World(store)
+    incident = world.see(detection())
+    world.responder.looked_at_until = world.clock()
+    world.answers(world.newest("billing", "s-1"), "gate-1")
+    due = world.clock() + timedelta(milliseconds=world.policy.containment.verify_quiet_ms)
+    world.passes(3_600)
+    assert world.of(incident).containment == "applied", "nothing has been looked at since"
+    world.responder.looked_at_until = due - timedelta(milliseconds=1)
+    world.passes(1)
+    assert world.of(incident).containment == "applied"
+    world.responder.looked_at_until = due
+    world.passes(1)
+    assert world.of(incident).containment == "verified"
