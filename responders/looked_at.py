@@ -83,12 +83,14 @@ class _Step:
     async def wait(self, stop: asyncio.Event) -> None:
         """Until the group has committed all there is in the topics now."""
         parts = await self._partitions()
-        ends: Mapping[TopicPartition, int] = await self._consumer.end_offsets(parts) if parts else {}
-        behind = {part: end for part, end in ends.items() if end > 0}
+        if not parts:
+            return
+        begins: Mapping[TopicPartition, int] = await self._consumer.beginning_offsets(parts)
+        behind: Mapping[TopicPartition, int] = await self._consumer.end_offsets(parts)
         began = time.monotonic()
         while not stop.is_set():
             read = await asyncio.gather(*(self._consumer.committed(part) for part in behind))
-            at = {part: offset or 0 for part, offset in zip(behind, read, strict=True)}
+            at = {part: max(offset or 0, begins[part]) for part, offset in zip(behind, read, strict=True)}
             behind = {part: end for part, end in behind.items() if at[part] < end}
             if behind and time.monotonic() - began >= DOUBT_S:
                 behind = {part: end for part, end in behind.items() if await self._is_left(part, at[part])}

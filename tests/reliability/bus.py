@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import KafkaError
 
@@ -62,6 +62,22 @@ class Bus:
     def empty(self, *names: str) -> None:
         """What is in these topics goes; offsets go on."""
         run_apart(self._empty(names))
+
+    def read_by(self, group: str, topic: str) -> None:
+        """Has the group commit all there is in the topic, as if it had read it."""
+        run_apart(self._commit(group, topic))
+
+    async def _commit(self, group: str, topic: str) -> None:
+        consumer: Any = AIOKafkaConsumer(
+            bootstrap_servers=self.broker.bootstrap, group_id=group, enable_auto_commit=False
+        )
+        await consumer.start()
+        try:
+            parts = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+            consumer.assign(parts)
+            await consumer.commit(await consumer.end_offsets(parts))
+        finally:
+            await consumer.stop()
 
     def ends(self, topic: str) -> dict[int, int]:
         return self.broker.end_offsets(topic)

@@ -276,6 +276,8 @@ def new_scene(
     """Responders that are not started yet, each behind a proxy of its own."""
     name = f"scene-{uuid.uuid4().hex[:8]}"
     bus.empty(topics.DETECTIONS, topics.ACKS)
+    # What other tests had agents do no stream worker of this scene will look at.
+    bus.read_by(f"{name}-stream", topics.EVENTS)
     upgrade(database)
     (folder / "policy.toml").write_text(policy)
     with ExitStack() as stack:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from cli.broker import EmbeddedBroker
 from config.settings import KafkaSettings
@@ -59,6 +59,12 @@ class Bus:
         admin: Any = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
         await admin.start()
         await admin.create_topics([NewTopic(name, 2, 1) for name in names])
+        await admin.close()
+
+    async def delete_all(self, topic: str) -> None:
+        admin: Any = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        await admin.delete_records({TopicPartition(topic, 1): RecordsToDelete(-1)})
         await admin.close()
 
     async def write(self, topic: str, **options: Any) -> None:
@@ -118,6 +124,17 @@ async def test_time_goes_on_only_as_what_was_written_is_read(bootstrap: str) -> 
             assert not passed(responder, written), topic
             await bus.commit(group, topic, 1)
             await until(lambda written=written: passed(responder, written))  # type: ignore[misc]
+
+
+@pytest.mark.kafka
+async def test_nobody_need_have_read_what_is_there_no_more(kafka_broker: Any) -> None:
+    bus = Bus(kafka_broker.bootstrap)
+    await bus.make(topics.DETECTIONS)
+    await bus.write(topics.DETECTIONS)
+    await bus.delete_all(topics.DETECTIONS)
+    async with following(kafka_broker.bootstrap) as responder:
+        began = responder.clock()
+        await until(lambda: passed(responder, began))
 
 
 @pytest.mark.kafka
