@@ -127,7 +127,10 @@ async def test_time_goes_on_only_as_what_was_written_is_read(bootstrap: str) -> 
 
 
 @pytest.mark.kafka
-async def test_nobody_need_have_read_what_is_there_no_more(kafka_broker: Any) -> None:
+async def test_nobody_need_have_read_what_is_there_no_more(
+    kafka_broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looked_at, "DOUBT_S", 3_600.0)
     bus = Bus(kafka_broker.bootstrap)
     await bus.make(topics.DETECTIONS)
     await bus.write(topics.DETECTIONS)
