@@ -93,6 +93,8 @@ class _Step:
             at = {part: max(offset or 0, begins[part]) for part, offset in zip(behind, read, strict=True)}
             behind = {part: end for part, end in behind.items() if at[part] < end}
             if behind and time.monotonic() - began >= DOUBT_S:
+                ends = await self._consumer.end_offsets(list(behind))  # a topic may have been made anew
+                behind = {part: min(end, ends[part]) for part, end in behind.items()}
                 behind = {part: end for part, end in behind.items() if await self._is_left(part, at[part])}
             if not behind:
                 return
