@@ -22,6 +22,7 @@ from aiokafka.errors import KafkaError
 from config.kafka import client_options
 from config.settings import KafkaSettings
 from responders.handle import Responder
+from responders.pauses import pause
 from schemas import topics
 
 NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -61,14 +62,14 @@ async def follow(stop: asyncio.Event, kafka: KafkaSettings, responder: Responder
                         await step.wait(stop)
                     if not stop.is_set():
                         responder.looked_at_until, said = began, ""
-                    await _pause(stop, LOOK_EVERY_S)
+                    await pause(stop, LOOK_EVERY_S)
         except KafkaError as error:
             if type(error).__name__ != said:
                 said = type(error).__name__
                 _log.warning(
                     "no order can be proved: the broker does not say what has been read", reason=said
                 )
-            await _pause(stop, LOOK_EVERY_S)
+            await pause(stop, LOOK_EVERY_S)
 
 
 class _Step:
@@ -98,7 +99,7 @@ class _Step:
                 behind = {part: end for part, end in behind.items() if await self._is_left(part, at[part])}
             if not behind:
                 return
-            await _pause(stop, AGAIN_S)
+            await pause(stop, AGAIN_S)
 
     async def _partitions(self) -> list[TopicPartition]:
         """Of the topics that there are; one that nobody made has nothing in it."""
@@ -137,10 +138,3 @@ async def _asking(kafka: KafkaSettings) -> AsyncIterator[list[_Step]]:
     finally:
         for client in started:
             await (client.close() if client is clients[0] else client.stop())
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return

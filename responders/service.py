@@ -35,6 +35,7 @@ from responders.incident_log import KafkaIncidentLog
 from responders.keys import KeyFileError
 from responders.metrics import CONSUMED, MALFORMED, STORE_WAITS, UNKNOWN_ACKS
 from responders.pages.wording import TOPIC
+from responders.pauses import pause
 from responders.picture.pictures import Pictures
 from responders.policy import Policy, PolicyError
 from responders.policy_watch import LOOK_EVERY_S, PolicyWatch
@@ -218,7 +219,7 @@ async def _loop(
         if await _patiently(stop, step, work):
             work.arrived()
             continue
-        await _pause(wake or stop, POLL_MS / 1000)
+        await pause(wake or stop, POLL_MS / 1000)
 
 
 async def _patiently(stop: asyncio.Event, step: Callable[[], Awaitable[int]], work: Work) -> int:
@@ -233,7 +234,7 @@ async def _patiently(stop: asyncio.Event, step: Callable[[], Awaitable[int]], wo
                 waits, work.reason = True, str(error)
                 STORE_WAITS.inc()
                 _log.error("store unavailable", reason=work.reason, again_in_s=wait_s)
-                await _pause(stop, wait_s)
+                await pause(stop, wait_s)
                 wait_s = min(wait_s * 2, LONGEST_WAIT_S)
         return 0
     finally:
@@ -254,7 +255,7 @@ async def _watch_store(
             case "works" if told:
                 await past_the_store.over(told, reason, began)
                 told = past_the_store.Told()
-        await _pause(stop, 1.0)
+        await pause(stop, 1.0)
 
 
 async def _follow_policy(stop: asyncio.Event, watch: PolicyWatch, look: asyncio.Event) -> None:
@@ -286,7 +287,7 @@ async def _watch_control(
 
             await _patiently(stop, tell, work)
             work.arrived()
-        await _pause(stop, 1.0)
+        await pause(stop, 1.0)
 
 
 async def _pause_for(stop: asyncio.Event, other: asyncio.Event, seconds: float) -> None:
@@ -319,7 +320,7 @@ async def carry_out(stop: asyncio.Event, doing: CarriesOut, wake: asyncio.Event,
 async def _repeat(stop: asyncio.Event, responder: Responder, channel: Repeating, work: Work) -> None:
     while not stop.is_set():
         await _patiently(stop, lambda: repeat_open(responder, channel), work)
-        await _pause(stop, channel.repeat_every_s)
+        await pause(stop, channel.repeat_every_s)
 
 
 async def _slack_buttons(
@@ -341,14 +342,7 @@ async def _slack_buttons(
         if connecting.done() and not connecting.cancelled() and connecting.exception() is not None:
             link.problem = "Socket Mode has failed: report it with the log; it is tried again"
             _log.error("Slack buttons do not work", exc_info=connecting.exception())
-            await _pause(stop, LONGEST_WAIT_S)
-
-
-async def _pause(event: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return
+            await pause(stop, LONGEST_WAIT_S)
 
 
 def _detections(responder: Responder, found: Sequence[tuple[Detection, Source]]) -> None:

@@ -18,6 +18,8 @@ CONTROL_SCHEMA: Final = "agent.control/1"
 ACK_SCHEMA: Final = "agent.control.ack/1"
 EVERY_AGENT = "*"
 EVERY_TENANT: Final = "*"
+OUTSIDE: Final = "http:"
+"""What the name of an enforcement point outside the agent begins with: it sees only what goes through it."""
 
 Mode = Literal["run", "throttle", "degrade", "require_approval", "halt"]
 Rung = Literal["full", "rag", "keyword", "static"]

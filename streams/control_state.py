@@ -15,12 +15,11 @@ from pydantic import ValidationError
 from detectors.control import Halts, Held
 from schemas import topics
 from schemas.base import epoch_ms
-from schemas.control import CONTROL_ACK
+from schemas.control import CONTROL_ACK, OUTSIDE
 from streams.stage import Record
 from watchkeeper_client.control import Refused, TrustedKeys, parse
 from watchkeeper_client.wanted import WantedState, claimed_target
 
-OUTSIDE = "http:"
 TOPICS = (topics.CONTROL, topics.ACKS)
 
 

@@ -24,12 +24,9 @@ from responders.incident import Containment, Incident, allowed
 from responders.pages import wording
 from responders.policy import target_of
 from schemas import incident as log
-from schemas.control import EVERY_AGENT, EVERY_TENANT, ControlAck, ControlState, Target
+from schemas.control import EVERY_AGENT, EVERY_TENANT, OUTSIDE, ControlAck, ControlState, Target
 from schemas.detection import Detection
 from schemas.incident import Actor, Trust
-
-OUTSIDE: Final = "http:"
-"""What the name of a point outside the agent begins with: it sees only what goes through it."""
 
 UNHEARD: Final = timedelta(seconds=20)
 """So long after an order a call is noticed of an agent whose own gate has not answered."""

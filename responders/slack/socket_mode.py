@@ -25,6 +25,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from responders.effects import Permanent, Retryable
 from responders.metrics import SLACK_CONNECTED
+from responders.pauses import pause
 from responders.slack.web_api import WebApi
 
 CONNECT_WITHIN_S: Final = 10.0
@@ -86,14 +87,14 @@ class SocketMode:
                 url = await open_connection(self._token, self._base_url)
                 if isinstance(url, Permanent):
                     self._tell(refusal(url))
-                    await _pause(stop, REFUSED_WAIT_S)
+                    await pause(stop, REFUSED_WAIT_S)
                     continue
                 if isinstance(url, Retryable):
                     self._tell(_unreachable(url.reason))
                 elif await self._connected(url, stop) >= STEADY_AFTER_S:
                     wait_s = self._first_wait_s
                 # Spread out, so that many responders do not come back at the same moment.
-                await _pause(stop, wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+                await pause(stop, wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
                 wait_s = min(wait_s * 2, LONGEST_WAIT_S)
         finally:
             SLACK_CONNECTED.set(0)
@@ -120,7 +121,7 @@ class SocketMode:
             began_s, missed = loop.time(), 0
             # For a moment there is none while Slack has it refreshed.
             while not stop.is_set() and missed < LOST_AFTER_LOOKS:
-                await _pause(stop, LOOK_EVERY_S)
+                await pause(stop, LOOK_EVERY_S)
                 missed = 0 if await client.is_connected() else missed + 1
         except TimeoutError:
             self._tell(_unreachable("no connection"))
@@ -205,10 +206,3 @@ async def _closed(client: SocketModeClient) -> None:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await client.aiohttp_client_session.close()
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return

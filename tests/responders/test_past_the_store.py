@@ -96,7 +96,7 @@ async def test_an_outage_is_told_when_it_lasts_and_a_short_one_is_not(
     patience_s: float, pages: int, sqlite_store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "UNSTORED_S", patience_s)
-    monkeypatch.setattr(service, "_pause", lambda *_: asyncio.sleep(0.02))
+    monkeypatch.setattr(service, "pause", lambda *_: asyncio.sleep(0.02))
     desk, work, stop = Kept("desk"), Work(), asyncio.Event()
     responder = Responder(sqlite_store, DEFAULT.with_channels("desk"), clock)
     broken, tried = True, 0
@@ -127,7 +127,7 @@ async def test_a_store_that_is_locked_is_told_while_its_writers_still_wait(
     """SQLite's writers wait for a frozen one in silence, and a database that hangs gives no error either."""
     monkeypatch.setattr(service, "STUCK_S", 0.1)
     monkeypatch.setattr(service, "UNSTORED_S", 0.2)
-    monkeypatch.setattr(service, "_pause", lambda *_: asyncio.sleep(0.02))
+    monkeypatch.setattr(service, "pause", lambda *_: asyncio.sleep(0.02))
     desk, work, stop = Kept("desk"), Work(), asyncio.Event()
     responder = Responder(sqlite_store, DEFAULT.with_channels("desk"), clock)
     watching = asyncio.ensure_future(service._watch_store(stop, responder, {"desk": desk}, work))

@@ -23,7 +23,6 @@ from responders.store.event_store import Store, current
 from responders.wanted import WantedCommand
 from schemas.control import ControlAck
 from schemas.detection import Detection
-from streams.control_state import OUTSIDE
 from tests.responders.world import HALT, Clock, KeptBus, ack_of, detection
 
 
@@ -225,7 +224,6 @@ def test_an_answer_that_names_another_epoch_proves_nothing(world: World) -> None
 
 def test_the_watch_is_waited_for_as_long_as_it_takes() -> None:
     assert timedelta(milliseconds=DisobeyedControl().unheard_ms) <= containment.UNHEARD
-    assert containment.OUTSIDE == OUTSIDE
 
 
 def test_who_answers_from_outside_is_believed_when_the_watch_would_have_seen(world: World) -> None:
